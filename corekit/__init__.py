@@ -1,0 +1,1 @@
+"""Runtime kit without a domain: errors, lifecycle, settings, back-off, logs, metrics, certificates."""

@@ -1,0 +1,87 @@
+"""Components and what runs them: enter in order, serve in one TaskGroup, stop and exit in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Protocol
+
+from corekit.errors import ComponentExitedError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+class Component(AbstractAsyncContextManager["Component"], Protocol):
+    """Enter: take local resources, fast. `run()`: serve until cancelled. Exit: release, bounded."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Serve until cancelled; returning is an error."""
+
+
+async def run_components(
+    components: Sequence[Component], stop: asyncio.Event, *, stop_timeout_s: float = 3.0
+) -> None:
+    """Enter in order, serve in one TaskGroup, then stop and exit in reverse order.
+
+    Units:   stop_timeout_s: seconds per component; SIGTERM must end the whole process within 10 s.
+    Raises:  ExceptionGroup: one or more components failed; the others have been stopped.
+    """
+    async with AsyncExitStack() as stack:
+        for component in components:
+            await stack.enter_async_context(component)
+            logger.info("%s: ready", component.name)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_serve(c), name=c.name) for c in components]
+            await stop.wait()
+            for task in reversed(tasks):  # consumers before the store they write to
+                await _stop(task, stop_timeout_s)
+
+
+async def _serve(component: Component) -> None:
+    await component.run()
+    raise ComponentExitedError(component.name)
+
+
+async def _stop(task: asyncio.Task[None], timeout_s: float) -> None:
+    task.cancel()
+    _, late = await asyncio.wait([task], timeout=timeout_s)
+    if late:
+        logger.error("%s: still running %.0f s after cancel", task.get_name(), timeout_s)
+
+
+def run_until_signalled(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Run `main(stop)` on uvloop; SIGTERM or SIGINT sets `stop`. Return the exit status: 0, or 1 if it failed.
+
+    A ConfigError passes through: the command line prints it and ends with status 2.
+    """
+    import uvloop  # late: the command line must print a wrong setting without paying for the loop
+
+    async def supervised() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        status = 0
+        try:
+            await main(stop)
+        except* ConfigError:
+            raise
+        except* Exception as group:  # the top supervisor: the one place that may catch everything
+            for exc in _leaves(group):
+                logger.error("ended by %s: %s", type(exc).__name__, exc, exc_info=exc)
+            status = 1
+        return status
+
+    return uvloop.run(supervised())
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for exc in group.exceptions:
+        found.extend(_leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc])
+    return found

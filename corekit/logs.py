@@ -1,0 +1,80 @@
+"""Logs: one line per event, for people by default, JSON by setting; `extra=` fields are printed in both."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+# What every LogRecord carries anyway; whatever else is on a record came in through `extra`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class HumanFormatter(logging.Formatter):
+    """`2026-11-23T08:00:00.123Z INFO  edgehub: message key=value` in UTC, an exception on its own lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = f"{_utc(record.created)} {record.levelname:<7} {record.name}: {record.getMessage()}"
+        fields = " ".join(f"{key}={value}" for key, value in _extra(record).items())
+        if fields:
+            line = f"{line}  {fields}"
+        if record.exc_info:
+            line = f"{line}\n{self.formatException(record.exc_info)}"
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, then the `extra` fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        entry = {
+            "time": _utc(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_extra(record),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def configure_logging(*, json_lines: bool, level: str) -> None:
+    """Send the root logger to standard error in the chosen form; call it once, from `main()`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if json_lines else HumanFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class RepeatedFault:
+    """Log a fault that repeats as WARNING once, then DEBUG, and INFO when it clears.
+
+    A broker that is down for a night is one line at its start and one at its end.
+    """
+
+    def __init__(self, logger: logging.Logger, what: str) -> None:
+        self._logger, self._what, self._active = logger, what, False
+
+    def failed(self, problem: object) -> None:
+        """Say that it failed (again)."""
+        level = logging.DEBUG if self._active else logging.WARNING
+        self._logger.log(level, "%s: %s", self._what, problem)
+        self._active = True
+
+    def cleared(self) -> None:
+        """Say that it works again, if it did not."""
+        if self._active:
+            self._logger.info("%s: works again", self._what)
+        self._active = False
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _utc(created_s: float) -> str:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created_s))
+    return f"{stamp}.{int(created_s * 1000) % 1000:03d}Z"

@@ -1,0 +1,244 @@
+"""The seam to whatever runs containers: the `ContainerRuntime` protocol and the values it speaks.
+
+Two implementations: `edged.cri` (CRI v1 over gRPC on a unix socket) and `edged.process` (plain processes).
+The words follow CRI: a sandbox holds a pod's containers. Ids are the runtime's and survive edgecore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from corekit.errors import EdgeError
+
+
+class RuntimeUnavailableError(EdgeError):
+    """The runtime does not answer; try again."""
+
+    retryable = True
+
+
+class ContainerStartError(EdgeError):
+    """The runtime refused a sandbox, a container or an image; `reason` is the word kubelet would use.
+
+    Words: ErrImagePull, ErrImageNeverPull, InvalidImageName, CreateContainerConfigError,
+    CreateContainerError, RunContainerError, CreatePodSandboxError.
+    """
+
+    retryable = True
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason, self.message = reason, message
+        super().__init__(f"{reason}: {message}")
+
+
+class ContainerPhase(Enum):
+    """Where a container is in its life."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeVersion:
+    """What goes into the node's `containerRuntimeVersion`, as `name://version`."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodIdentity:
+    """Which pod a sandbox belongs to; a runtime stores it as labels and gives it back."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """A pod's sandbox to be.
+
+    Shapes:  log_dir: folder of this pod's container logs. dns_*: contents of resolv.conf.
+    """
+
+    pod: PodIdentity
+    attempt: int
+    hostname: str
+    log_dir: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    host_network: bool = False
+    host_pid: bool = False
+    host_ipc: bool = False
+    dns_servers: Sequence[str] = ()
+    dns_searches: Sequence[str] = ()
+    dns_options: Sequence[str] = ()
+    port_mappings: Sequence[
+        tuple[str, int, int, str]
+    ] = ()  # protocol, container, host port, host IP
+    cgroup_parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One bind mount."""
+
+    host_path: str
+    container_path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLimits:
+    """cgroup values; 0 leaves the runtime's default."""
+
+    cpu_shares: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 100_000
+    memory_bytes: int = 0
+    oom_score_adj: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSecurity:
+    """The part of a container's security context that the runtime enforces."""
+
+    privileged: bool = False
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    supplemental_groups: Sequence[int] = ()
+    read_only_rootfs: bool = False
+    no_new_privileges: bool = False
+    add_capabilities: Sequence[str] = ()
+    drop_capabilities: Sequence[str] = ()
+    seccomp: str = "RuntimeDefault"  # RuntimeDefault | Unconfined | Localhost/<path>
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """A container to be.
+
+    Shapes:  command, args: as in the pod spec, already expanded; empty leaves the image's own.
+             log_path: relative to the sandbox's log_dir. working_dir: empty leaves the image's own.
+    """
+
+    name: str
+    attempt: int
+    image: str
+    command: Sequence[str] = ()
+    args: Sequence[str] = ()
+    working_dir: str = ""
+    env: Sequence[tuple[str, str]] = ()
+    mounts: Sequence[Mount] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    log_path: str = ""
+    stdin: bool = False
+    tty: bool = False
+    limits: ContainerLimits = field(default_factory=ContainerLimits)
+    security: ContainerSecurity = field(default_factory=ContainerSecurity)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """A container as the runtime sees it now.
+
+    Units:   *_s: Unix seconds, 0 if not yet. Shapes: reason, message: the runtime's, may be empty;
+             id: bare; the status carries it as `<runtime name>://<id>`.
+    """
+
+    id: str
+    name: str
+    attempt: int
+    phase: ContainerPhase
+    image: str
+    image_id: str
+    created_s: float
+    started_s: float = 0.0
+    finished_s: float = 0.0
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxState:
+    """A sandbox with its containers, as the runtime sees them now.
+
+    Shapes:  ips: the pod's addresses, empty with host network or in the process runtime (host address then).
+    """
+
+    id: str
+    pod: PodIdentity
+    attempt: int
+    ready: bool
+    created_s: float
+    ips: Sequence[str] = ()
+    containers: Sequence[ContainerState] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageState:
+    """An image that is present."""
+
+    id: str
+    names: Sequence[str]
+    size_bytes: int
+
+
+class ContainerRuntime(Protocol):
+    """What edged needs of a runtime. Every call has a deadline of its own and raises
+    RuntimeUnavailableError when it passes; stop and remove of what is gone succeed.
+    """
+
+    name: str
+
+    async def version(self) -> RuntimeVersion:
+        """Return name and version; raises RuntimeUnavailableError while it is down."""
+
+    async def list_sandboxes(self) -> list[SandboxState]:
+        """Return every sandbox that this agent made, dead ones too, with all containers."""
+
+    async def sandbox(self, pod_uid: str) -> list[SandboxState]:
+        """Return the sandboxes of one pod, newest first."""
+
+    async def run_sandbox(self, config: SandboxConfig) -> str:
+        """Make and start a sandbox; return its id. Raises: ContainerStartError."""
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        """Stop what still runs in it and give back its network."""
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        """Remove it with its containers."""
+
+    async def create_container(
+        self, sandbox_id: str, config: ContainerConfig, sandbox: SandboxConfig
+    ) -> str:
+        """Create a container; return its id. Raises: ContainerStartError."""
+
+    async def start_container(self, container_id: str) -> None:
+        """Start it. Raises: ContainerStartError (RunContainerError)."""
+
+    async def stop_container(self, container_id: str, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL after `grace_s` seconds; return when it has exited."""
+
+    async def remove_container(self, container_id: str) -> None:
+        """Remove it, killing it if it runs."""
+
+    async def image(self, reference: str) -> ImageState | None:
+        """Return the image if it is present. Raises: ContainerStartError (InvalidImageName)."""
+
+    async def pull(self, reference: str) -> ImageState:
+        """Fetch an image. Raises: ContainerStartError (ErrImagePull)."""
+
+    async def images(self) -> list[ImageState]:
+        """Return all images that are present."""
+
+    async def close(self) -> None:
+        """Let go of the connection; containers keep running."""

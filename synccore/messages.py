@@ -1,0 +1,207 @@
+"""The vocabulary of the sync path: keys, deltas, and the messages of docs/protocol.md as plain values.
+
+The gRPC shells translate these to and from protobuf; sessions and codec know nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import NamedTuple
+
+PROTOCOL_VERSION = 1
+# Below gRPC's default of 4 MiB per message, above etcd's 1.5 MiB per object: one object always fits a frame.
+MAX_FRAME_BYTES = 3 << 20
+# A batch stays far below the frame limit, so that a lease never waits behind megabytes on a 32 kbit/s link.
+BATCH_TARGET_BYTES = 64 << 10
+MAX_DELTAS_PER_FRAME = 4096
+# 16 bytes a record; 1 MiB pages hold 65,536 records, five times what one node was ever seen to hold.
+MAX_INVENTORY_PAGE_BYTES = 1 << 20
+MAX_INVENTORY_BYTES = 16 << 20
+
+
+class ObjectKey(NamedTuple):
+    """Kind, namespace ("" if cluster-scoped) and name of one record."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} {self.namespace}/{self.name}"
+            if self.namespace
+            else f"{self.kind} {self.name}"
+        )
+
+
+class Op(IntEnum):
+    """What a delta does to its record."""
+
+    UPSERT = 0
+    TOMBSTONE = 1
+    # Every one counts: an event, a sample. `sequence` with the database id makes it idempotent.
+    APPEND = 2
+
+
+class Lane(IntEnum):
+    """A class of traffic; a lower number goes first."""
+
+    CONTROL = 0
+    PODS = 1
+    TWINS = 2
+    SAMPLES = 3
+
+
+class Delta(NamedTuple):
+    """One change of one record.
+
+    Shapes:  version: unsigned 64 bits, tells two states apart, not ordered downstream; upstream it grows
+             with every change of the key within one database id. sequence: of an APPEND, else 0.
+             body: JSON, empty in a tombstone. change_id: what logs on both sides print.
+    """
+
+    op: Op
+    key: ObjectKey
+    uid: str
+    version: int
+    sequence: int = 0
+    body: bytes = b""
+    change_id: int = 0
+
+
+class State(Enum):
+    """Of a session, at either end."""
+
+    JOINING = "joining"  # the edge said Hello or is about to
+    SYNCING = "syncing"  # digests differ: inventory and difference are on their way
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of the edge: who it is and, in 16 bytes, what it has."""
+
+    node_name: str
+    database_id: bytes
+    digest: bytes
+    record_count: int
+    agent_version: str
+    boot_id: str
+    protocol: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """First message of the cloud: the terms of the session."""
+
+    in_sync: bool
+    heartbeat_s: float
+    window_frames: int
+    session_id: str
+    max_frame_bytes: int = MAX_FRAME_BYTES
+    protocol: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Sorted 16-byte entries (key hash, version), little-endian; `last` ends the listing."""
+
+    entries: bytes
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A numbered, encoded batch of one lane."""
+
+    lane: Lane
+    number: int
+    batch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """All frames of `lane` up to `number` are durable beyond the receiver."""
+
+    lane: Lane
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """All differences of the resync have been sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer me."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to the Ping of that number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The sender ends the session; nothing follows."""
+
+    code: str
+    reason: str
+    retry_after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelOpen:
+    """Cloud to edge: open a byte stream to `target`."""
+
+    stream_id: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelOpened:
+    """Edge to cloud: it is open, or `error` says why not."""
+
+    stream_id: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelBytes:
+    """A piece of a byte stream, either way."""
+
+    stream_id: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelClosed:
+    """The sender has closed a byte stream; `error` is empty at its natural end."""
+
+    stream_id: int
+    error: str = ""
+
+
+TunnelMessage = TunnelOpen | TunnelOpened | TunnelBytes | TunnelClosed
+EdgeMessage = (
+    Hello
+    | Inventory
+    | Frame
+    | Ack
+    | Ping
+    | Pong
+    | Close
+    | TunnelOpened
+    | TunnelBytes
+    | TunnelClosed
+)
+CloudMessage = (
+    Welcome | Frame | Ack | Synced | Ping | Pong | Close | TunnelOpen | TunnelBytes | TunnelClosed
+)

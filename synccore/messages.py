@@ -42,6 +42,8 @@ class Op(IntEnum):
     TOMBSTONE = 1
     # Every one counts: an event, a sample. `sequence` with the database id makes it idempotent.
     APPEND = 2
+    # A tombstone after a resync: the cloud knows the record by its key hash alone, carried in `version`.
+    FORGET = 3
 
 
 class Lane(IntEnum):

@@ -1,0 +1,47 @@
+"""What cloudcore's parts share: where a node's records come from, and where its reports go.
+
+`edgecontroller` implements `RecordSource`; `edgecontroller` and `devicecontroller` implement `ReportSink`;
+`cloudhub` uses both and knows nothing of Kubernetes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from synccore.index import RecordIndex
+from synccore.messages import Delta, ObjectKey
+
+
+class NodeView(Protocol):
+    """The records one node must hold, as the informers know them now."""
+
+    @property
+    def index(self) -> RecordIndex:
+        """Keys and versions."""
+
+    def read(self, key: ObjectKey) -> Delta | None:
+        """Return the newest delta of `key` (an UPSERT), or None if the node must not hold it."""
+
+    def close(self) -> None:
+        """Stop calling `on_change`."""
+
+
+class RecordSource(Protocol):
+    """All nodes' records."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether every informer has listed once; before that no node's index can be trusted."""
+
+    def open(self, node: str, on_change: Callable[[ObjectKey], None]) -> NodeView:
+        """Return the view of `node`; `on_change(key)` is called in the loop for each later change."""
+
+
+class ReportSink(Protocol):
+    """Takes what nodes report."""
+
+    async def write(self, node: str, delta: Delta) -> None:
+        """Return when `delta` of `node` is durable beyond cloudcore, or can never be (its object is gone,
+        the API server calls it invalid: said in the log). Retries what may pass; never raises KubeApiError.
+        """

@@ -72,7 +72,7 @@ def run_until_signalled(main: Callable[[asyncio.Event], Awaitable[None]]) -> int
         except* ConfigError:
             raise
         except* Exception as group:  # the top supervisor: the one place that may catch everything
-            for exc in _leaves(group):
+            for exc in leaf_exceptions(group):
                 logger.error("ended by %s: %s", type(exc).__name__, exc, exc_info=exc)
             status = 1
         return status
@@ -80,8 +80,9 @@ def run_until_signalled(main: Callable[[asyncio.Event], Awaitable[None]]) -> int
     return uvloop.run(supervised())
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+def leaf_exceptions(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the exceptions of a group and its subgroups, in order."""
     found: list[BaseException] = []
     for exc in group.exceptions:
-        found.extend(_leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc])
+        found.extend(leaf_exceptions(exc) if isinstance(exc, BaseExceptionGroup) else [exc])
     return found

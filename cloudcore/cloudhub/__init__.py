@@ -1,0 +1,1 @@
+"""The one port that edge nodes dial. Knows records and reports, nothing of Kubernetes."""

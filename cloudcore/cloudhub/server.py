@@ -1,0 +1,172 @@
+"""The gRPC side of cloudcore: one port, mutual TLS, a node is the name in its certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+
+from cloudcore.cloudhub.link import HubCounters, NodeLink, expected_end
+from cloudcore.cloudhub.registry import NodeRegistry
+from cloudcore.seams import RecordSource, ReportSink
+from cloudcore.settings import HubSettings
+from corekit.errors import ConfigError, EdgeError, TransportError
+from corekit.lifecycle import leaf_exceptions
+from synccore.cloud_session import CloudSession
+from synccore.messages import MAX_FRAME_BYTES, CloudMessage, EdgeMessage
+from synccore.pb import sync_pb2_grpc
+from synccore.wire import cloud_to_wire, from_wire
+
+logger = logging.getLogger(__name__)
+
+NODE_PREFIX = "system:node:"
+_MAX_MESSAGE_BYTES = MAX_FRAME_BYTES + (64 << 10)
+_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
+# Streams are told to end first; what has not ended by then is cut.
+_STOP_GRACE_S = 1.0
+
+
+class NodeGoneError(TransportError):
+    """The edge ended the stream or the link broke."""
+
+
+class _ServerStream:
+    """`CloudStream` over a gRPC server call."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    async def send(self, messages: Sequence[CloudMessage]) -> None:
+        try:
+            for message in messages:
+                await self._context.write(cloud_to_wire(message))
+        except (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError) as exc:
+            raise NodeGoneError(f"stream broke: {exc}") from exc
+
+    async def receive(self) -> EdgeMessage:
+        try:
+            message = await self._context.read()
+        except (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError) as exc:
+            raise NodeGoneError(f"stream broke: {exc}") from exc
+        if message is _EOF:
+            raise NodeGoneError("the edge ended the stream")
+        decoded: EdgeMessage = from_wire(message)
+        return decoded
+
+
+class CloudHub:
+    """Component: serves every node that dials with a node certificate."""
+
+    name = "cloudhub"
+
+    def __init__(
+        self,
+        settings: HubSettings,
+        *,
+        source: RecordSource,
+        sink: ReportSink,
+        counters: HubCounters,
+    ) -> None:
+        self._settings, self._source, self._sink = settings, source, sink
+        self._counters = counters
+        # A dead predecessor is noticed within two heartbeats; asking sooner changes nothing.
+        self._registry = NodeRegistry(retry_after_s=settings.heartbeat_s)
+        self._server: Any = None
+
+    async def __aenter__(self) -> Self:
+        """Bind the port. Raises: ConfigError: it is taken, or a certificate file cannot be read."""
+        credentials = await asyncio.to_thread(_credentials, self._settings)
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+                (
+                    "grpc.so_reuseport",
+                    0,
+                ),  # a second cloudcore on this port is a mistake, not a load balancer
+            ]
+        )
+        sync_pb2_grpc.add_SyncServicer_to_server(_Servicer(self), self._server)  # type: ignore[no-untyped-call]
+        try:
+            self._server.add_secure_port(self._settings.address, credentials)
+        except RuntimeError as exc:
+            problem = f"{self._settings.address} cannot be bound: is another cloudcore running?"
+            raise ConfigError("cloudcore", "hub.address", problem) from exc
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """End all streams."""
+        await self._server.stop(_STOP_GRACE_S)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await self._server.start()
+        logger.info("cloudhub: serving on %s", self._settings.address)
+        await self._server.wait_for_termination()
+
+    async def connect(self, context: Any) -> None:
+        """Serve one stream until it ends."""
+        node = _node_name(context)
+        if node is None:
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"the client certificate's CN must be {NODE_PREFIX}<name>",
+            )
+            return
+        session = CloudSession(
+            time.monotonic(),
+            heartbeat_s=self._settings.heartbeat_s,
+            window_frames=self._settings.window_frames,
+        )
+        link = NodeLink(
+            node,
+            _ServerStream(context),
+            session,
+            source=self._source,
+            sink=self._sink,
+            registry=self._registry,
+            counters=self._counters,
+            clock=time.monotonic,
+        )
+        try:
+            await link.serve()
+        except* (
+            EdgeError
+        ) as group:  # a bug goes on to gRPC, which logs it and ends this stream only
+            for exc in leaf_exceptions(group):
+                _log_end(node, exc)
+
+
+class _Servicer(sync_pb2_grpc.SyncServicer):
+    def __init__(self, hub: CloudHub) -> None:
+        self._hub = hub
+
+    async def Connect(self, _requests: Any, context: Any) -> None:  # noqa: N802 - the name is the proto's
+        await self._hub.connect(context)
+
+
+def _log_end(node: str, exc: BaseException) -> None:
+    level = logging.INFO if expected_end(exc) else logging.WARNING
+    logger.log(level, "cloudhub: node left: %s", exc, extra={"node": node})
+
+
+def _node_name(context: Any) -> str | None:
+    names = context.auth_context().get("x509_common_name", [])
+    if len(names) != 1:
+        return None
+    name = str(names[0].decode("utf-8", "replace"))
+    return name.removeprefix(NODE_PREFIX) if name.startswith(NODE_PREFIX) else None
+
+
+def _credentials(settings: HubSettings) -> grpc.ServerCredentials:
+    try:
+        pair = (Path(settings.key_file).read_bytes(), Path(settings.cert_file).read_bytes())
+        authority = Path(settings.client_ca_file).read_bytes()
+    except OSError as exc:
+        raise ConfigError("cloudcore", "hub", f"{exc.filename}: {exc.strerror}") from exc
+    return grpc.ssl_server_credentials([pair], authority, require_client_auth=True)

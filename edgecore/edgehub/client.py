@@ -1,0 +1,133 @@
+"""Keeps the stream to cloudcore open: dial, serve, wait with full jitter, dial again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+from typing import Self
+
+from corekit.backoff import Backoff
+from corekit.errors import EdgeError, ProtocolError, StoreError
+from corekit.lifecycle import leaf_exceptions
+from corekit.logs import RepeatedFault
+from edgecore.edgehub.link import HubStore, LaneFeed, Link
+from edgecore.edgehub.stream import SyncStream, dial
+from edgecore.records import Report
+from edgecore.settings import HubSettings
+from synccore.edge_session import EdgeSession
+from synccore.errors import SessionClosedError
+from synccore.messages import Hello
+
+logger = logging.getLogger(__name__)
+
+Dial = Callable[[HubSettings], AbstractAsyncContextManager[SyncStream]]
+
+
+class EdgeHub:
+    """Component: one live link at a time for as long as `run()` runs, and the `Uplink` for what is volatile.
+
+    Nothing the cloud does ends the agent: a refusal, a broken contract and a lost link are all retried,
+    each said once.
+    """
+
+    name = "edgehub"
+
+    def __init__(
+        self,
+        settings: HubSettings,
+        node_name: str,
+        store: HubStore,
+        *,
+        dial_with: Dial = dial,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._node_name, self._store = settings, node_name, store
+        self._dial, self._clock = dial_with, clock
+        self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
+        self._fault = RepeatedFault(logger, "edgehub: no link to cloudcore")
+        self._boot_id = uuid.uuid4().hex
+        self._link: Link | None = None
+        self._feed: LaneFeed | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether cloudcore has welcomed us on the present link."""
+        return self._link is not None and self._link.joined
+
+    def offer(self, report: Report) -> None:
+        """Send `report` if connected; forget it otherwise."""
+        if self._link is not None and self._link.joined:
+            self._link.offer(report)
+
+    async def __aenter__(self) -> Self:
+        """Take the outbox feed; no network here, an edge node must start offline."""
+        self._feed = self._store.outbox_feed()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Nothing to release: `run()` closes the stream that it opened."""
+
+    async def run(self) -> None:
+        """Dial and serve, for ever."""
+        while True:
+            problem = await self._serve_once()
+            delay_s = self._backoff.next_delay_s()
+            if isinstance(problem, SessionClosedError):
+                delay_s = max(delay_s, problem.retry_after_s)
+            self._fault.failed(f"{problem} (next try in {delay_s:.1f} s)")
+            await asyncio.sleep(delay_s)
+
+    async def _serve_once(self) -> EdgeError:
+        """Serve one stream until it breaks; return why."""
+        assert self._feed is not None
+        try:
+            async with self._dial(self._settings) as stream:
+                session = EdgeSession(self._hello(), self._store.index.entries, self._clock())
+                self._link = Link(
+                    session, stream, self._store, self._feed, self._clock, self._joined
+                )
+                await self._link.serve()
+        except EdgeError as exc:
+            return exc
+        except BaseExceptionGroup as group:
+            return _reason(group)
+        finally:
+            self._link = None
+        raise AssertionError("serve() returned")
+
+    def _joined(self) -> None:
+        # Not at connect: a cloud that accepts and hangs up must not be hammered.
+        self._backoff.reset()
+        self._fault.cleared()
+
+    def _hello(self) -> Hello:
+        index = self._store.index
+        return Hello(
+            node_name=self._node_name,
+            database_id=self._store.database_id,
+            digest=index.digest(),
+            record_count=len(index),
+            agent_version=version("armadillo-edge"),
+            boot_id=self._boot_id,
+        )
+
+
+def _reason(group: BaseExceptionGroup[BaseException]) -> EdgeError:
+    """Return the failure that explains the others: what the peer said, then what it broke, then the rest.
+
+    Raises:  the group itself, if something in it is a bug or a broken store, which no new dial mends.
+    """
+    leaves = leaf_exceptions(group)
+    ours = [exc for exc in leaves if isinstance(exc, EdgeError)]
+    if len(ours) < len(leaves):
+        raise group
+    for kind in (SessionClosedError, ProtocolError, StoreError):
+        for exc in ours:
+            if isinstance(exc, kind):
+                return exc
+    return ours[0]

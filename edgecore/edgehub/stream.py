@@ -1,0 +1,106 @@
+"""The gRPC side of a sync stream at the edge: mutual TLS out, plain messages in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+
+from corekit.errors import TransportError
+from edgecore.settings import HubSettings
+from synccore.messages import MAX_FRAME_BYTES, CloudMessage, EdgeMessage
+from synccore.pb import sync_pb2_grpc
+from synccore.wire import edge_to_wire, from_wire
+
+# A frame of the largest size, with room for its envelope.
+_MAX_MESSAGE_BYTES = MAX_FRAME_BYTES + (64 << 10)
+
+
+_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
+
+
+class StreamEndedError(TransportError):
+    """The stream ended or broke."""
+
+
+class CredentialsUnreadableError(TransportError):
+    """The node's certificate files cannot be read now; a renewal may be writing them."""
+
+
+class SyncStream(Protocol):
+    """An open stream."""
+
+    async def send(self, messages: Sequence[EdgeMessage]) -> None:
+        """Write in order; waits while the peer does not read. Raises: StreamEndedError."""
+
+    async def receive(self) -> CloudMessage:
+        """Return the next message. Raises: StreamEndedError; ProtocolError: it means nothing to us."""
+
+
+class GrpcStream:
+    """`SyncStream` over one gRPC call."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def send(self, messages: Sequence[EdgeMessage]) -> None:
+        """Write in order."""
+        try:
+            for message in messages:
+                await self._call.write(edge_to_wire(message))
+        except grpc.aio.AioRpcError as exc:
+            raise _ended(exc) from exc
+        except asyncio.InvalidStateError as exc:
+            raise StreamEndedError("the stream is over") from exc
+
+    async def receive(self) -> CloudMessage:
+        """Return the next message."""
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as exc:
+            raise _ended(exc) from exc
+        if message is _EOF:  # a clean end still means: dial again
+            raise StreamEndedError("cloudcore ended the stream")
+        decoded: CloudMessage = from_wire(message)
+        return decoded
+
+
+def _ended(exc: grpc.aio.AioRpcError) -> StreamEndedError:
+    return StreamEndedError(f"{exc.code().name}: {exc.details()}")
+
+
+@asynccontextmanager
+async def dial(settings: HubSettings) -> AsyncIterator[SyncStream]:
+    """Open one stream to cloudcore; certificates are read at each dial, so a renewed one is used.
+
+    Raises:  TransportError: no connection, refused by TLS, or the files cannot be read.
+    """
+    credentials = await asyncio.to_thread(_credentials, settings)
+    options = [
+        ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+        # Without its own pool a new channel inherits the back-off of the one that just failed.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_http_proxy", 0),
+    ]
+    async with grpc.aio.secure_channel(settings.server, credentials, options=options) as channel:
+        call = sync_pb2_grpc.SyncStub(channel).Connect()  # type: ignore[no-untyped-call]
+        try:
+            yield GrpcStream(call)
+        finally:
+            call.cancel()
+
+
+def _credentials(settings: HubSettings) -> grpc.ChannelCredentials:
+    try:
+        return grpc.ssl_channel_credentials(
+            root_certificates=Path(settings.ca_file).read_bytes(),
+            private_key=Path(settings.key_file).read_bytes(),
+            certificate_chain=Path(settings.cert_file).read_bytes(),
+        )
+    except OSError as exc:
+        raise CredentialsUnreadableError(f"{exc.filename}: {exc.strerror}") from exc

@@ -1,0 +1,26 @@
+"""Fixtures for every test: both twins of the codec, and the switch for machines without the extension."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+COMPILED = pytest.param("synccore._codec", id="compiled", marks=pytest.mark.compiled)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--purepy", action="store_true", help="deselect tests of the compiled codec")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--purepy"):
+        gone = [item for item in items if item.get_closest_marker("compiled")]
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if not item.get_closest_marker("compiled")]
+
+
+@pytest.fixture(scope="session", params=[COMPILED, pytest.param("synccore._codec_py", id="purepy")])
+def codec(request: pytest.FixtureRequest) -> ModuleType:
+    return import_module(request.param)

@@ -1,0 +1,307 @@
+"""Both ends of a stream, joined in memory: they converge, fail closed, and never lose an acknowledged frame."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corekit.errors import ProtocolError
+from synccore.cloud_session import CloudSession, Joining
+from synccore.codec import encode_batch
+from synccore.edge_session import Converged, EdgeSession, Joined
+from synccore.errors import FrameNumberError, LimitError, SessionClosedError
+from synccore.index import RecordIndex, record_version
+from synccore.messages import (
+    Ack,
+    Close,
+    Delta,
+    Frame,
+    Hello,
+    Inventory,
+    Lane,
+    ObjectKey,
+    Op,
+    Ping,
+    Pong,
+    State,
+    Synced,
+    TunnelBytes,
+    TunnelClosed,
+    TunnelOpen,
+    TunnelOpened,
+    Welcome,
+)
+from synccore.session import Acknowledged, PeerSilentError, Received
+
+EVERY_MESSAGE = [
+    Hello("edge-1", b"d" * 16, b"g" * 16, 0, "1", "boot"),
+    Welcome(in_sync=True, heartbeat_s=5, window_frames=4, session_id="s"),
+    Inventory(b"", last=True),
+    Frame(Lane.SAMPLES, 1, encode_batch([])),
+    Ack(Lane.PODS, 0),
+    Synced(),
+    Ping(1),
+    Pong(0),
+    Close("X", "y"),
+    TunnelOpen(1, "t"),
+    TunnelOpened(1),
+    TunnelBytes(1, b""),
+    TunnelClosed(1),
+]
+
+
+class Cloud:
+    """The records a node must hold, and the cloud's end."""
+
+    def __init__(self, records):
+        self.records, self.index = {}, RecordIndex()
+        self.session = CloudSession(0.0, heartbeat_s=5, window_frames=4)
+        for key, body in records.items():
+            self.put(key, body)
+
+    def put(self, key, body):
+        self.records[key] = body
+        self.index.put(key, record_version("u", body))
+
+    def drop(self, key):
+        del self.records[key]
+        self.index.drop(key)
+
+    def read(self, key):
+        body = self.records.get(key)
+        return body and Delta(Op.UPSERT, key, "u", record_version("u", body), body=body)
+
+    def step(self, message):
+        for event in self.session.receive(message, 0.0):
+            if isinstance(event, Joining):
+                self.session.accept(self.index, self.read, "s")
+        self.session.pump()
+
+
+class Edge:
+    """What a node holds, and its end."""
+
+    def __init__(self, records=()):
+        self.records, self.index = dict(records), RecordIndex()
+        for key, body in self.records.items():
+            self.index.put(key, record_version("u", body))
+        hello = Hello("edge-1", b"d" * 16, self.index.digest(), len(self.index), "1", "b")
+        self.session = EdgeSession(hello, self.index.entries, 0.0)
+        self.applied = 0
+        self.events = []
+
+    def step(self, message):
+        for event in self.session.receive(message, 0.0):
+            self.events.append(event)
+            if isinstance(event, Received):
+                for delta in event.deltas:
+                    self.apply(delta)
+                self.session.committed(event.lane, event.number)
+
+    def apply(self, delta):
+        self.applied += 1
+        if delta.op is Op.UPSERT:
+            self.records[delta.key] = delta.body
+            self.index.put(delta.key, delta.version)
+            return
+        key = self.index.key_of(delta.version) if delta.op is Op.FORGET else delta.key
+        self.records.pop(key, None)
+        if key is not None:
+            self.index.drop(key)
+
+
+def talk(edge, cloud):
+    """Pass messages until both are silent."""
+    while True:
+        cloud.session.pump()
+        up, down = edge.session.outgoing(), cloud.session.outgoing()
+        if not up and not down:
+            return
+        for message in up:
+            cloud.step(message)
+        for message in down:
+            edge.step(message)
+
+
+KEYS = st.builds(
+    ObjectKey, st.sampled_from(["Pod", "Device"]), st.just("default"), st.sampled_from("abcdef")
+)
+RECORDS = st.dictionaries(KEYS, st.sampled_from([b"1", b"2", b"3"]), max_size=8)
+CHANGES = st.lists(st.tuples(KEYS, st.sampled_from([b"4", b"5", None])), max_size=12)
+
+
+@given(RECORDS, RECORDS, CHANGES)
+def test_whatever_both_sides_hold_they_converge_and_only_differences_move(held, wanted, changes):
+    edge, cloud = Edge(held), Cloud(wanted)
+    different = sum(held.get(k) != wanted.get(k) for k in held.keys() | wanted.keys())
+    talk(edge, cloud)
+    assert (edge.records, edge.applied) == (cloud.records, different)
+    for key, body in changes:
+        if body is None and key in cloud.records:
+            cloud.drop(key)
+        elif body is not None:
+            cloud.put(key, body)
+        cloud.session.changed(key)
+    talk(edge, cloud)
+    assert edge.records == cloud.records
+    assert edge.session.state is cloud.session.state is State.LIVE
+
+
+def test_equal_digests_move_not_one_record():
+    records = {ObjectKey("Pod", "default", "web"): b"1"}
+    edge, cloud = Edge(records), Cloud(records)
+    talk(edge, cloud)
+    assert edge.events == [Joined(in_sync=True, session_id="s")]
+
+
+def test_a_resync_ends_with_converged_even_if_nothing_is_left_to_send():
+    edge, cloud = Edge({ObjectKey("Pod", "default", "old"): b"1"}), Cloud({})
+    talk(edge, cloud)
+    assert (edge.records, edge.events[-1]) == ({}, Converged())
+
+
+def test_a_key_that_changes_a_thousand_times_before_it_is_sent_is_sent_once():
+    edge, cloud = Edge(), Cloud({})
+    talk(edge, cloud)
+    for number in range(1000):
+        cloud.put(ObjectKey("Pod", "default", "web"), b"%d" % number)
+        cloud.session.changed(ObjectKey("Pod", "default", "web"))
+    talk(edge, cloud)
+    assert (edge.applied, list(edge.records.values())) == (1, [b"999"])
+
+
+def test_the_window_bounds_what_is_in_flight_and_acks_return_the_tokens():
+    edge, cloud = Edge(), Cloud({})
+    talk(edge, cloud)
+    for number in range(4):
+        edge.session.send(Lane.TWINS, encode_batch([]), number)
+    assert (edge.session.room(Lane.TWINS), edge.session.room(Lane.PODS)) == (0, 4)
+    assert edge.session.receive(Ack(Lane.TWINS, 3), 0.0) == [Acknowledged(Lane.TWINS, [0, 1, 2])]
+    assert edge.session.room(Lane.TWINS) == 3
+
+
+def test_a_peer_that_exceeds_the_window_is_cut_off():
+    _, cloud = Edge(), Cloud({})
+    cloud.step(EVERY_MESSAGE[0])
+    cloud.step(Inventory(b"", last=True))
+    for number in range(1, 5):
+        cloud.step(Frame(Lane.PODS, number, encode_batch([])))
+    with pytest.raises(LimitError):
+        cloud.step(Frame(Lane.PODS, 5, encode_batch([])))
+
+
+@pytest.mark.parametrize("number", [0, 2, 2**64 - 1])
+def test_a_frame_out_of_sequence_ends_the_session_with_a_coded_close(number):
+    edge, cloud = Edge(), Cloud({})
+    talk(edge, cloud)
+    with pytest.raises(FrameNumberError):
+        edge.step(Frame(Lane.PODS, number, encode_batch([])))
+    assert [m.code for m in edge.session.outgoing()] == ["BAD_NUMBER"]
+    assert edge.session.state is State.CLOSED
+
+
+def test_an_ack_for_what_was_never_sent_ends_the_session():
+    edge, cloud = Edge(), Cloud({})
+    talk(edge, cloud)
+    with pytest.raises(FrameNumberError):
+        cloud.step(Ack(Lane.PODS, 1))
+
+
+def test_pings_are_answered_and_silence_is_noticed_within_two_heartbeats():
+    edge, cloud = Edge(), Cloud({})
+    talk(edge, cloud)
+    edge.session.tick(5.0)
+    assert edge.session.outgoing() == [Ping(1)]
+    edge.session.receive(Pong(1), 6.0)
+    edge.session.tick(15.9)
+    with pytest.raises(PeerSilentError):
+        edge.session.tick(16.0)
+
+
+def test_a_close_of_the_peer_ends_the_session_and_carries_its_reason():
+    edge = Edge()
+    with pytest.raises(SessionClosedError, match="in use"):
+        edge.step(Close("NODE_NAME_IN_USE", "in use", 5.0))
+    assert edge.session.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Welcome(in_sync=True, heartbeat_s=5, window_frames=4, session_id="s", protocol=9),
+        Welcome(in_sync=True, heartbeat_s=0, window_frames=4, session_id="s"),
+        Welcome(in_sync=True, heartbeat_s=5, window_frames=0, session_id="s"),
+        Welcome(in_sync=True, heartbeat_s=5, window_frames=2**31, session_id="s"),
+    ],
+)
+def test_a_welcome_with_terms_nobody_can_keep_is_refused(message):
+    with pytest.raises(ProtocolError):
+        Edge().step(message)
+
+
+def at(session_state, end):
+    """Return an end of a stream in that state."""
+    edge, cloud = Edge({ObjectKey("Pod", "default", "x"): b"1"}), Cloud({})
+    hello = edge.session.outgoing()[0]
+    if session_state is not State.JOINING:
+        cloud.step(hello)
+        edge.step(cloud.session.outgoing()[0])
+    if session_state is State.LIVE:
+        talk(edge, cloud)
+    if session_state is State.CLOSED:
+        edge.session.close("X", "")
+        cloud.session.close("X", "")
+    return (edge if end == "edge" else cloud).session
+
+
+LEGAL = {
+    "edge": {
+        State.JOINING: {Welcome, Close},
+        State.SYNCING: {
+            Frame,
+            Ack,
+            Ping,
+            Pong,
+            Close,
+            Synced,
+            TunnelOpen,
+            TunnelBytes,
+            TunnelClosed,
+        },
+        State.LIVE: {Frame, Ack, Ping, Pong, Close, TunnelOpen, TunnelBytes, TunnelClosed},
+        State.CLOSED: set(),
+    },
+    "cloud": {
+        State.JOINING: {Hello, Close},
+        State.SYNCING: {
+            *(Frame, Ack, Ping, Pong, Close, Inventory),
+            *(TunnelOpened, TunnelBytes, TunnelClosed),
+        },
+        State.LIVE: {Frame, Ack, Ping, Pong, Close, TunnelOpened, TunnelBytes, TunnelClosed},
+        State.CLOSED: set(),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "message"),
+    [
+        pytest.param(end, state, message, id=f"{end}-{state.value}-{type(message).__name__}")
+        for end, state, message in itertools.product(LEGAL, State, EVERY_MESSAGE)
+    ],
+)
+def test_every_pair_of_state_and_message_has_a_step_or_fails_closed(end, state, message):
+    session = at(state, end)
+    assert session.state is state
+    if type(message) in LEGAL[end][state]:
+        try:
+            session.receive(message, 0.0)
+        except SessionClosedError:
+            assert isinstance(message, Close)
+        return
+    with pytest.raises(ProtocolError):
+        session.receive(message, 0.0)
+    assert session.state is State.CLOSED

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from corekit.errors import ComponentExitedError, ConfigError
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Component(AbstractAsyncContextManager["Component"], Protocol):
@@ -78,6 +80,24 @@ def run_until_signalled(main: Callable[[asyncio.Event], Awaitable[None]]) -> int
         return status
 
     return uvloop.run(supervised())
+
+
+async def apart(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` in a task of its own, so that a cancellation of the caller is never lost.
+
+    A TaskGroup whose children fail while it is being cancelled raises their errors and drops the
+    cancellation (CPython 3.11). Whoever retries after such errors must await the group through this.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it: we are leaving anyway
+        raise
+    return task.result()
 
 
 def leaf_exceptions(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

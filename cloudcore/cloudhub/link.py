@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 NOT_READY_RETRY_S = 1.0
 
 
-class SupersededError(EdgeError):
-    """The node has come back on another stream."""
+class EndedError(EdgeError):
+    """We have closed the stream: the node came back on another one, or cloudcore stops."""
 
 
 class CloudStream(Protocol):
@@ -65,18 +65,19 @@ class NodeLink:
         self._source, self._registry, self._counters = source, registry, counters
         self._clock = clock
         self._reports = ReportQueue(node, sink, self._report_done)
-        self._to_send, self._superseded = asyncio.Event(), asyncio.Event()
+        self._to_send, self._ended = asyncio.Event(), asyncio.Event()
         self._view: NodeView | None = None
 
-    def supersede(self) -> None:
-        """End this stream: the node has come back on another."""
-        self._superseded.set()
+    def end(self, code: str, reason: str, retry_after_s: float) -> None:
+        """Close the stream, saying why."""
+        self._session.close(code, reason, retry_after_s)
+        self._ended.set()
 
     async def serve(self) -> None:
         """Serve until the stream breaks. Raises: ExceptionGroup with the reason in it."""
         try:
             async with asyncio.TaskGroup() as group:
-                for task in (self._receive, self._send, self._tick, self._await_successor):
+                for task in (self._receive, self._send, self._tick, self._await_end):
                     group.create_task(task(), name=f"{self._node}{task.__name__}")
                 group.create_task(self._reports.run(), name=f"{self._node}_reports")
         finally:
@@ -145,13 +146,12 @@ class NodeLink:
             self._to_send.set()
             await asyncio.sleep(self._session.heartbeat_s / 8)
 
-    async def _await_successor(self) -> None:
-        await self._superseded.wait()
-        self._session.close("SUPERSEDED", "this node has joined on another stream")
+    async def _await_end(self) -> None:
+        await self._ended.wait()
         await self._stream.send(self._session.outgoing())
-        raise SupersededError(f"node {self._node} has joined on another stream")
+        raise EndedError("closed by cloudcore")
 
 
 def expected_end(exc: BaseException) -> bool:
     """Tell whether a stream that ended with `exc` ended as streams do."""
-    return isinstance(exc, TransportError | SessionClosedError | SupersededError | RefusedError)
+    return isinstance(exc, TransportError | SessionClosedError | EndedError | RefusedError)

@@ -15,24 +15,24 @@ class RefusedError(EdgeError):
         super().__init__(reason)
 
 
-class Supersedable(Protocol):
+class LiveStream(Protocol):
     """A live stream, as the registry sees it."""
 
-    def supersede(self) -> None:
-        """End: the same node has come back on another stream."""
+    def end(self, code: str, reason: str, retry_after_s: float) -> None:
+        """Close it, saying why."""
 
 
 class NodeRegistry:
     """Live streams by node. One name, one database: whoever comes with another one waits outside."""
 
     def __init__(self, retry_after_s: float) -> None:
-        self._live: dict[str, tuple[bytes, Supersedable]] = {}
+        self._live: dict[str, tuple[bytes, LiveStream]] = {}
         self._retry_after_s = retry_after_s
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def admit(self, node: str, database_id: bytes, stream: Supersedable) -> None:
+    def admit(self, node: str, database_id: bytes, stream: LiveStream) -> None:
         """Register `stream` as the node's; an older stream of the same database ends.
 
         Raises:  RefusedError: another machine (another database) is connected under this name.
@@ -46,11 +46,16 @@ class NodeRegistry:
                     "is connected under it",
                     self._retry_after_s,
                 )
-            held[1].supersede()
+            held[1].end("SUPERSEDED", "this node has joined on another stream", 0.0)
         self._live[node] = (database_id, stream)
 
-    def leave(self, node: str, stream: Supersedable) -> None:
+    def leave(self, node: str, stream: LiveStream) -> None:
         """Forget `stream`, unless a newer one has taken its place."""
         held = self._live.get(node)
         if held is not None and held[1] is stream:
             del self._live[node]
+
+    def end_all(self, code: str, reason: str, retry_after_s: float) -> None:
+        """Close every live stream."""
+        for _, stream in self._live.values():
+            stream.end(code, reason, retry_after_s)

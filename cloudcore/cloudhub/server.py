@@ -100,14 +100,16 @@ class CloudHub:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """End all streams."""
+        """Tell every node to come back, then end its stream."""
+        self._registry.end_all("DRAINING", "cloudcore stops", 0.0)
         await self._server.stop(_STOP_GRACE_S)
 
     async def run(self) -> None:
         """Serve until cancelled."""
         await self._server.start()
         logger.info("cloudhub: serving on %s", self._settings.address)
-        await self._server.wait_for_termination()
+        # Not wait_for_termination(): cancelling that one cancels the server's own shutdown too.
+        await asyncio.Event().wait()
 
     async def connect(self, context: Any) -> None:
         """Serve one stream until it ends."""

@@ -13,7 +13,7 @@ from typing import Self
 
 from corekit.backoff import Backoff
 from corekit.errors import EdgeError, ProtocolError, StoreError
-from corekit.lifecycle import leaf_exceptions
+from corekit.lifecycle import apart, leaf_exceptions
 from corekit.logs import RepeatedFault
 from edgecore.edgehub.link import HubStore, LaneFeed, Link
 from edgecore.edgehub.stream import SyncStream, dial
@@ -75,7 +75,7 @@ class EdgeHub:
     async def run(self) -> None:
         """Dial and serve, for ever."""
         while True:
-            problem = await self._serve_once()
+            problem = await apart(self._serve_once())
             delay_s = self._backoff.next_delay_s()
             if isinstance(problem, SessionClosedError):
                 delay_s = max(delay_s, problem.retry_after_s)

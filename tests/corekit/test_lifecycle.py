@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from corekit.errors import ComponentExitedError
-from corekit.lifecycle import leaf_exceptions, run_components
+from corekit.lifecycle import apart, leaf_exceptions, run_components
 
 
 class Recorder:
@@ -65,3 +65,22 @@ async def test_a_component_that_ignores_its_cancel_is_reported(caplog):
     with caplog.at_level(logging.ERROR):
         await run_components([Recorder("slow", [], stubborn)], stop, stop_timeout_s=0.01)
     assert "slow: still running" in caplog.text
+
+
+async def test_a_cancellation_survives_a_task_group_that_fails_at_the_same_moment():
+    async def fails_when_cancelled():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("while being cancelled") from None
+
+    async def group():
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fails_when_cancelled())
+
+    task = asyncio.create_task(apart(group()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

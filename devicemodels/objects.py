@@ -32,7 +32,7 @@ class Shape(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=Tru
     """Base of everything below: immutable, camelCase outside, snake_case inside."""
 
 
-class Metadata(Shape):
+class Metadata(Shape, frozen=True):
     """The part of ObjectMeta that twins need."""
 
     name: str = ""
@@ -43,14 +43,14 @@ class Metadata(Shape):
     deletion_timestamp: str | None = None
 
 
-class Visitor(Shape):
+class Visitor(Shape, frozen=True):
     """How a mapper reaches one property; `config_data` is the driver's business."""
 
     protocol_name: str = ""
     config_data: FreeForm = field(default_factory=dict)
 
 
-class ModelProperty(Shape):
+class ModelProperty(Shape, frozen=True):
     """One property of a device model."""
 
     name: str = ""
@@ -63,7 +63,7 @@ class ModelProperty(Shape):
     visitors: Visitor | None = None
 
 
-class ModelSpec(Shape):
+class ModelSpec(Shape, frozen=True):
     """What all devices of a model have in common."""
 
     properties: tuple[ModelProperty, ...] = ()
@@ -71,7 +71,7 @@ class ModelSpec(Shape):
     protocol_config_data: FreeForm = field(default_factory=dict)
 
 
-class DeviceModel(Shape):
+class DeviceModel(Shape, frozen=True):
     """A type of device."""
 
     api_version: str = API_VERSION
@@ -84,7 +84,7 @@ class DeviceModel(Shape):
         return next((p for p in self.spec.properties if p.name == name), None)
 
 
-class PushHttp(Shape):
+class PushHttp(Shape, frozen=True):
     """Push values by HTTP."""
 
     host_name: str = ""
@@ -93,7 +93,7 @@ class PushHttp(Shape):
     timeout: int = 0
 
 
-class PushMqtt(Shape):
+class PushMqtt(Shape, frozen=True):
     """Push values by MQTT."""
 
     address: str = ""
@@ -102,13 +102,13 @@ class PushMqtt(Shape):
     retained: bool = False
 
 
-class PushOtel(Shape):
+class PushOtel(Shape, frozen=True):
     """Push values by OpenTelemetry."""
 
     endpoint_url: str = field(default="", name="endpointURL")
 
 
-class InfluxClient(Shape):
+class InfluxClient(Shape, frozen=True):
     """Where InfluxDB 2 is."""
 
     url: str = ""
@@ -116,7 +116,7 @@ class InfluxClient(Shape):
     bucket: str = ""
 
 
-class InfluxSeries(Shape):
+class InfluxSeries(Shape, frozen=True):
     """What is written into InfluxDB 2."""
 
     measurement: str = ""
@@ -124,14 +124,14 @@ class InfluxSeries(Shape):
     field_key: str = ""
 
 
-class PushInflux(Shape):
+class PushInflux(Shape, frozen=True):
     """Push values into InfluxDB 2."""
 
     client: InfluxClient | None = field(default=None, name="influxdb2ClientConfig")
     series: InfluxSeries | None = field(default=None, name="influxdb2DataConfig")
 
 
-class RedisClient(Shape):
+class RedisClient(Shape, frozen=True):
     """Where Redis is."""
 
     addr: str = ""
@@ -140,26 +140,26 @@ class RedisClient(Shape):
     min_idle_conns: int = 0
 
 
-class PushRedis(Shape):
+class PushRedis(Shape, frozen=True):
     """Push values into Redis."""
 
     client: RedisClient | None = field(default=None, name="redisClientConfig")
 
 
-class TdengineClient(Shape):
+class TdengineClient(Shape, frozen=True):
     """Where TDengine is."""
 
     addr: str = ""
     db_name: str = ""
 
 
-class PushTdengine(Shape):
+class PushTdengine(Shape, frozen=True):
     """Push values into TDengine."""
 
     client: TdengineClient | None = field(default=None, name="TDEngineClientConfig")
 
 
-class MysqlClient(Shape):
+class MysqlClient(Shape, frozen=True):
     """Where MySQL is; the password comes from the mapper's environment."""
 
     addr: str = ""
@@ -167,13 +167,13 @@ class MysqlClient(Shape):
     user_name: str = ""
 
 
-class PushMysql(Shape):
+class PushMysql(Shape, frozen=True):
     """Push values into MySQL."""
 
     client: MysqlClient | None = field(default=None, name="mysqlClientConfig")
 
 
-class PushDatabase(Shape):
+class PushDatabase(Shape, frozen=True):
     """Push values into one of the known databases."""
 
     influxdb2: PushInflux | None = None
@@ -182,7 +182,7 @@ class PushDatabase(Shape):
     mysql: PushMysql | None = None
 
 
-class PushMethod(Shape):
+class PushMethod(Shape, frozen=True):
     """Where a mapper pushes every value, beside the twin."""
 
     http: PushHttp | None = None
@@ -192,14 +192,14 @@ class PushMethod(Shape):
     anomaly_detection: FreeForm = field(default_factory=dict)
 
 
-class TwinValue(Shape):
+class TwinValue(Shape, frozen=True):
     """A value on the KubeEdge-compatible wires: always text, with text metadata."""
 
     value: str
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-class DeviceProperty(Shape):
+class DeviceProperty(Shape, frozen=True):
     """One property of one device."""
 
     name: str = ""
@@ -211,14 +211,14 @@ class DeviceProperty(Shape):
     push_method: PushMethod | None = None
 
 
-class DeviceProtocol(Shape):
+class DeviceProtocol(Shape, frozen=True):
     """Which mapper drives the device, and how it is reached."""
 
     protocol_name: str = ""
     config_data: FreeForm = field(default_factory=dict)
 
 
-class DeviceMethod(Shape):
+class DeviceMethod(Shape, frozen=True):
     """A named group of writable properties."""
 
     name: str = ""
@@ -226,20 +226,20 @@ class DeviceMethod(Shape):
     property_names: tuple[str, ...] = ()
 
 
-class StateReport(Shape):
+class StateReport(Shape, frozen=True):
     """How often the device's state goes to the cloud."""
 
     report_to_cloud: bool = False
     report_cycle: int = 0  # ms
 
 
-class ModelRef(Shape):
+class ModelRef(Shape, frozen=True):
     """The device model, in the device's namespace."""
 
     name: str = ""
 
 
-class DeviceSpec(Shape):
+class DeviceSpec(Shape, frozen=True):
     """What a device is and should be."""
 
     device_model_ref: ModelRef | None = None
@@ -250,7 +250,7 @@ class DeviceSpec(Shape):
     state_report: StateReport | None = None
 
 
-class StatusTwin(Shape):
+class StatusTwin(Shape, frozen=True):
     """One property in `status.twins`."""
 
     property_name: str
@@ -258,7 +258,7 @@ class StatusTwin(Shape):
     observed_desired: TwinValue | None = None
 
 
-class Condition(Shape):
+class Condition(Shape, frozen=True):
     """As metav1.Condition."""
 
     type: str
@@ -269,7 +269,7 @@ class Condition(Shape):
     observed_generation: int = 0
 
 
-class DeviceStatus(Shape):
+class DeviceStatus(Shape, frozen=True):
     """What is known of a device. Fields with one writer each: twins, state: edge; conditions: cloud."""
 
     twins: tuple[StatusTwin, ...] = ()
@@ -281,7 +281,7 @@ class DeviceStatus(Shape):
     report_cycle: int = 0
 
 
-class Device(Shape):
+class Device(Shape, frozen=True):
     """One device."""
 
     api_version: str = API_VERSION

@@ -44,8 +44,11 @@ class EmbeddedBroker:
 
     async def run(self) -> None:
         """Listen until cancelled; a port that is taken is said once and tried again."""
-        while (broker := await self._start()) is None:
-            await asyncio.sleep(self._backoff.next_delay_s())
+        broker = await self._start()
+        while broker is None:
+            delay_s = self._backoff.next_delay_s()
+            await asyncio.sleep(delay_s)
+            broker = await self._start()
         self._fault.cleared()
         try:
             await asyncio.Event().wait()

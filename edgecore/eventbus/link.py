@@ -132,7 +132,7 @@ async def open_link(
 def _make_client(address: BrokerAddress, session: Session, handoff: _Handoff) -> aiomqtt.Client:
     properties = None
     if session.modern:
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         properties.SessionExpiryInterval = SESSION_EXPIRY_S

@@ -7,7 +7,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 EXTENSION = Extension(
-    "synccore._codec", ["synccore/_codec.pyx"], extra_compile_args=["-O3", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+    "synccore._codec",
+    ["synccore/_codec.pyx"],
+    extra_compile_args=["-O3", "-Wall", "-Wextra", "-Wno-unused-parameter"],
 )
 
 setup(ext_modules=cythonize([EXTENSION], language_level=3))

@@ -25,11 +25,11 @@ def conditions(
     """Return the five conditions; `lastTransitionTime` moves only when the status does."""
     ready = _containers_ready(pod, phase, inits, apps)
     wanted = [
-        _condition("PodReadyToStartContainers", sandbox_up),
+        _condition("PodReadyToStartContainers", "True" if sandbox_up else "False"),
         _initialized(phase, inits, apps),
         {"type": "Ready", **ready},
         {"type": "ContainersReady", **ready},
-        _condition("PodScheduled", True),
+        _condition("PodScheduled", "True"),
     ]
     before = {c["type"]: c for c in memory.status.get("conditions", ())}
     for condition in wanted:
@@ -42,8 +42,8 @@ def conditions(
     return wanted
 
 
-def _condition(kind: str, holds: bool, reason: str = "", message: str = "") -> Status:
-    condition: Status = {"type": kind, "status": "True" if holds else "False"}
+def _condition(kind: str, status: str, reason: str = "", message: str = "") -> Status:
+    condition: Status = {"type": kind, "status": status}
     if reason:
         condition["reason"] = reason
     if message:
@@ -53,13 +53,13 @@ def _condition(kind: str, holds: bool, reason: str = "", message: str = "") -> S
 
 def _initialized(phase: str, inits: list[Status], apps: list[Status]) -> Status:
     if phase == "Succeeded":
-        return _condition("Initialized", True, "PodCompleted")
+        return _condition("Initialized", "True", "PodCompleted")
     waiting = [s["name"] for s in inits if not s["ready"]]
     begun = any("running" in s["state"] or "terminated" in s["state"] for s in apps)
     if waiting and not begun:
         message = f"containers with incomplete status: [{' '.join(waiting)}]"
-        return _condition("Initialized", False, "ContainersNotInitialized", message)
-    return _condition("Initialized", True)
+        return _condition("Initialized", "False", "ContainersNotInitialized", message)
+    return _condition("Initialized", "True")
 
 
 def _containers_ready(pod: Pod, phase: str, inits: list[Status], apps: list[Status]) -> Status:

@@ -142,7 +142,7 @@ def _all_keys(source: EnvFrom, lookup: Lookup) -> dict[str, str]:
             return {}
         raise MissingObjectError(f'{kind.lower()} "{ref.name}" not found')
     return {
-        source.prefix + key: value.decode(errors="surrogateescape")
+        source.prefix + key: value.decode(errors="replace")
         for key, value in content.items()
         if "=" not in key
     }
@@ -170,7 +170,7 @@ def _value(
         raise MissingObjectError(f"environment variable {variable.name!r} has an unserved source")
     content = lookup(kind, ref.name)
     if content is not None and ref.key in content:
-        return content[ref.key].decode(errors="surrogateescape")
+        return content[ref.key].decode(errors="replace")
     if ref.optional:
         return None
     if content is None:

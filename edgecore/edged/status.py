@@ -130,12 +130,11 @@ def _state(
     wanted = not memory_is_final(pod, spec, state)
     if wanted and held is not None:
         return {"waiting": _waiting(held.reason, held.message)}
-    if state is not None and state.phase is ContainerPhase.EXITED:
-        if note.last_exit is not None and note.last_exit.attempt == state.attempt:
-            return {"terminated": _ended(note.last_exit, around)}
-    return {
-        "waiting": _waiting("PodInitializing" if pod.spec.init_containers else "ContainerCreating")
-    }
+    ended = note.last_exit
+    if state is not None and ended is not None and ended.attempt == state.attempt:
+        return {"terminated": _ended(ended, around)}
+    reason = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
+    return {"waiting": _waiting(reason)}
 
 
 def memory_is_final(pod: Pod, spec: Container, state: ContainerState | None) -> bool:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import cache
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 0x2, 0x4, 0x8, 0x1000
 MNT_DETACH = 0x2
+CAP_SYS_ADMIN = 21
 
 
+@cache
 def can_mount() -> bool:
-    """Return whether this process may try to mount at all."""
-    return os.geteuid() == 0
+    """Return whether this process has CAP_SYS_ADMIN; root in a container often has not."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
+    return False
 
 
 def mount_tmpfs(target: Path, size_bytes: int = 0) -> None:

@@ -109,12 +109,11 @@ class PodVolumes:
             return
         payload = volume_payload(pod, volume, lookup, facts)
         path = self.path(volume)
-        fresh = not path.is_dir()
         path.mkdir(parents=True, exist_ok=True)
         if volume.empty_dir is not None:
             self._prepare_empty_dir(path, volume.empty_dir)
         elif payload is not None:
-            self._prepare_files(path, payload, secret=_holds_secret(volume), fresh=fresh)
+            self._prepare_files(path, payload, secret=_holds_secret(volume))
 
     def _prepare_empty_dir(self, path: Path, empty_dir: EmptyDir) -> None:
         if empty_dir.medium == "Memory" and self._in_memory and not path.is_mount():
@@ -122,10 +121,8 @@ class PodVolumes:
             mounts.mount_tmpfs(path, ceil_of(parse_quantity(limit)) if limit is not None else 0)
         path.chmod(0o777)  # any user of any container may write, as kubelet has it
 
-    def _prepare_files(
-        self, path: Path, payload: dict[str, File], *, secret: bool, fresh: bool
-    ) -> None:
-        if secret and fresh and self._in_memory:
+    def _prepare_files(self, path: Path, payload: dict[str, File], *, secret: bool) -> None:
+        if secret and self._in_memory and not path.is_mount():
             mounts.mount_tmpfs(path)
         elif secret and not self._in_memory:
             self.folder.chmod(0o700)  # no tmpfs without root: at least nobody else reads it

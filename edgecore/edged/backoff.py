@@ -49,6 +49,8 @@ def next_back_off(note: ContainerMemory, state: ContainerState | None) -> BackOf
     if exited_s is None:
         return note.back_off
     previous = note.back_off
+    if previous is not None and previous.updated_s == exited_s:
+        return previous  # this exit has been counted; the start after it was refused
     if previous is None or exited_s - previous.updated_s > FORGET_S:
         return BackOff(delay_s=FIRST_S, updated_s=exited_s)
     return BackOff(delay_s=min(previous.delay_s * 2, LIMIT_S), updated_s=exited_s)

@@ -17,6 +17,7 @@ from synccore.messages import Lane, ObjectKey
 BURST = 25
 REFILL_S = 300.0
 MAX_REMEMBERED = 4096  # distinct events; the oldest starts counting again
+MAX_SUBJECT_CHARS = 236  # a name has 253 at most, the hash and its dot take 17
 MAX_MESSAGE_CHARS = 1024  # the API server's limit
 
 
@@ -61,8 +62,8 @@ class EventRecorder:
         if not self._allowed(subject.uid, now_s):
             return None
         message = message[:MAX_MESSAGE_CHARS]
-        material = "\0".join((subject.uid, reason, message, field)).encode(errors="replace")
-        name = f"{subject.name}.{hashlib.sha256(material).hexdigest()[:16]}"
+        material = repr((subject.uid, reason, message, field)).encode(errors="replace")
+        name = f"{subject.name[:MAX_SUBJECT_CHARS]}.{hashlib.sha256(material).hexdigest()[:16]}"
         seen = self._seen.setdefault(name, _Seen(now_s))
         self._seen.move_to_end(name)
         seen.count += 1

@@ -37,8 +37,15 @@ def unserved_fields(tree: dict[str, Any]) -> list[str]:
 
     Shapes:  tree: the document that `decode_pod` returned.
     """
-    found = _walk(tree.get("spec", {}), PodSpec, "spec")
-    return sorted({path for path in found if not path.startswith("spec.volumes")})
+    spec = tree.get("spec", {})
+    found = {p for p in _walk(spec, PodSpec, "spec") if not p.startswith("spec.volumes")}
+    shared = spec.get("securityContext", {})
+    for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
+        security = {**shared, **container.get("securityContext", {})}
+        # The user an image names is not known here, so only a number in the spec can be judged.
+        if security.get("runAsNonRoot") and "runAsUser" not in security:
+            found.add("spec.containers.securityContext.runAsNonRoot")
+    return sorted(found)
 
 
 def unserved_volume(tree: dict[str, Any]) -> tuple[str, str] | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgecore.edged import mounts
-from edgecore.edged.atomicwriter import File, write_payload
+from edgecore.edged.atomicwriter import DATA, File, write_payload
 from edgecore.edged.environment import Lookup, PodFacts
 from edgecore.edged.payload import VolumeError, volume_payload
 from edgecore.edged.podspec import EmptyDir, HostPath, Pod, Volume
@@ -64,6 +64,8 @@ class PodVolumes:
             try:
                 self._prepare_one(pod, volume, lookup, facts)
             except (VolumeError, OSError, ValueError) as exc:
+                if volume.host_path is None and (self.path(volume) / DATA).exists():
+                    continue  # its object has vanished since: a restart goes on with what is there
                 problem = exc.message if isinstance(exc, VolumeError) else str(exc)
                 raise VolumeError(
                     f'MountVolume.SetUp failed for volume "{volume.name}" : {problem}'

@@ -1,0 +1,104 @@
+"""Kubernetes Events about pods and the node: counted, named deterministically, and rate-limited."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from corekit.timestamps import rfc3339
+from edgecore.records import Report
+from synccore.messages import Lane, ObjectKey
+
+# kubelet's own spam filter: so many at once per object, then one each five minutes.
+BURST = 25
+REFILL_S = 300.0
+MAX_REMEMBERED = 4096  # distinct events; the oldest starts counting again
+MAX_SUBJECT_CHARS = 236  # a name has 253 at most, the hash and its dot take 17
+MAX_MESSAGE_CHARS = 1024  # the API server's limit
+
+
+@dataclass(frozen=True)
+class EventSubject:
+    """The object an Event is about."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass
+class _Seen:
+    first_s: float
+    count: int = 0
+
+
+@dataclass
+class _Allowance:
+    left: float
+    updated_s: float
+
+
+class EventRecorder:
+    """Makes Events of one node."""
+
+    def __init__(self, node_name: str, clock: Callable[[], float]) -> None:
+        self._node_name, self._clock = node_name, clock
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+
+    def event(
+        self, subject: EventSubject, reason: str, message: str, *, warning: bool, field: str = ""
+    ) -> Report | None:
+        """Return the report of an Event, or None if its subject has had too many lately.
+
+        Shapes:  field: path of the container, as `spec.containers{web}`.
+        """
+        now_s = self._clock()
+        if not self._allowed(subject.uid, now_s):
+            return None
+        message = message[:MAX_MESSAGE_CHARS]
+        material = repr((subject.uid, reason, message, field)).encode(errors="replace")
+        name = f"{subject.name[:MAX_SUBJECT_CHARS]}.{hashlib.sha256(material).hexdigest()[:16]}"
+        seen = self._seen.setdefault(name, _Seen(now_s))
+        self._seen.move_to_end(name)
+        seen.count += 1
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+        # The API keeps Events of cluster-scoped objects in `default`.
+        namespace = subject.namespace or "default"
+        involved = {"apiVersion": "v1", "kind": subject.kind, "name": subject.name}
+        involved |= {"namespace": subject.namespace, "uid": subject.uid, "fieldPath": field}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": {k: v for k, v in involved.items() if v},
+            "reason": reason,
+            "message": message,
+            "type": "Warning" if warning else "Normal",
+            "count": seen.count,
+            "firstTimestamp": rfc3339(seen.first_s),
+            "lastTimestamp": rfc3339(now_s),
+            "source": {"component": "kubelet", "host": self._node_name},
+            "reportingComponent": "kubelet",
+            "reportingInstance": self._node_name,
+        }
+        key = ObjectKey("Event", namespace, name)
+        return Report(key, "", msgspec.json.encode(body), Lane.SAMPLES)
+
+    def _allowed(self, uid: str, now_s: float) -> bool:
+        allowance = self._allowances.setdefault(uid, _Allowance(BURST, now_s))
+        self._allowances.move_to_end(uid)
+        if len(self._allowances) > MAX_REMEMBERED:
+            self._allowances.popitem(last=False)
+        gained = max(now_s - allowance.updated_s, 0.0) / REFILL_S
+        allowance.left, allowance.updated_s = min(allowance.left + gained, BURST), now_s
+        if allowance.left < 1:
+            return False
+        allowance.left -= 1
+        return True

@@ -86,7 +86,7 @@ class PrivateContainerd:
         # A session of its own: Ctrl-C at the terminal must reach `armadillo up` only, which stops in order.
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                ["containerd", "--config", str(self.config_file)],
+                [shutil.which("containerd") or "containerd", "--config", str(self.config_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -87,6 +87,13 @@ class HttpsApi:
             return str(exc)
         return "" if answer.status == 200 else answer.problem()
 
+    async def text(self, path: str) -> str:
+        """Return what `path` answers, for pages that are not JSON. Raises: ApiNotReadyError."""
+        answer = await self._request("GET", path, accept="*/*")
+        if answer.status != 200:
+            raise ApiNotReadyError(answer.problem())
+        return answer.body.decode()
+
     async def ensure(self, obj: Object, *, overwrite: bool) -> None:
         """Create `obj`, or merge it into the one that is there."""
         collection, name = path_of(obj)
@@ -96,16 +103,23 @@ class HttpsApi:
         if answer.status >= 300 and answer.status != 409:
             raise ApiNotReadyError(f"{obj['kind']} {name}: {answer.problem()}")
 
-    async def _request(self, method: str, path: str, body: Object | None = None) -> Answer:
-        return await asyncio.to_thread(self._blocking, method, path, body)
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        accept: str = "application/json",
+    ) -> Answer:
+        return await asyncio.to_thread(self._blocking, method, path, body, accept)
 
-    def _blocking(self, method: str, path: str, body: Object | None) -> Answer:
+    def _blocking(self, method: str, path: str, body: Object | None, accept: str) -> Answer:
         connection = http.client.HTTPSConnection(
             "127.0.0.1", self._port, timeout=TIMEOUT_S, context=self._context
         )
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         content = json.dumps(body).encode() if body is not None else None
-        headers = {"Accept": "application/json"} | ({"Content-Type": kind} if content else {})
+        headers = {"Accept": accept} | ({"Content-Type": kind} if content else {})
         try:
             connection.request(method, path, body=content, headers=headers)
             response = connection.getresponse()

@@ -15,11 +15,11 @@ is_root() { [ "$(id -u)" -eq 0 ]; }
 
 # step WHAT COMMAND...: one line before it, one with the seconds it took after; its output only if it fails.
 step() {
-    what=$1
+    title=$1
     shift
     begun=$(date +%s)
     log=$(mktemp)
-    say "$what ..."
+    say "$title ..."
     "$@" >"$log" 2>&1 &
     job=$!
     trap 'kill "$job" 2>/dev/null; rm -f "$log"; exit 130' INT TERM
@@ -153,13 +153,13 @@ PYTHON
 (pathlib.Path(sysconfig.get_path("purelib")) / "armadillo-tree.pth").write_text(str(pathlib.Path.cwd()) + "\n")'
 }
 
-case $mode in run) what=. ;; dev) what='.[dev]' ;; *) fail "unknown mode $mode: run or dev" ;; esac
+case $mode in run) package=. ;; dev) package='.[dev]' ;; *) fail "unknown mode $mode: run or dev" ;; esac
 system_packages
 "$VENV/bin/python" -c 'import pip' 2>/dev/null || make_venv
 stamp=$(fingerprint)
 # The dev environment contains the other one.
 if ! grep -qsx "$stamp" "$VENV/stamp-dev" && ! { [ "$mode" = run ] && grep -qsx "$stamp" "$VENV/stamp-run"; }; then
-    install_package "$what"
+    install_package "$package"
     printf '%s\n' "$stamp" >"$VENV/stamp-$mode"
 fi
 [ ! -e "$VENV/purepy" ] || export SYNCCORE_PUREPY=1

@@ -1,0 +1,1 @@
+"""Device models, devices, values and twins: typed, validated and merged without I/O, clock or logging."""

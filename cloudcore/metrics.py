@@ -1,0 +1,99 @@
+"""What cloudcore counts, and the HTTPS endpoint where Prometheus reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+
+from cloudcore.settings import HubSettings, MetricsSettings
+from corekit.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+# Labels are kinds, verbs and outcomes, never node or object names: those would grow without bound.
+sent_objects = Counter("armadillo_sent_objects", "Deltas sent to nodes.", ["kind", "op"])
+reports = Counter(
+    "armadillo_reports", "Reports of nodes, by what became of them.", ["kind", "result"]
+)
+api_requests = Counter("armadillo_api_requests", "Kubernetes API requests.", ["verb", "code"])
+relists = Counter("armadillo_relists", "Complete lists of one resource.", ["resource"])
+watch_restarts = Counter("armadillo_watch_restarts", "Watches started.", ["resource"])
+
+
+class MetricsServer:
+    """Serve `/metrics` over HTTPS to clients with a certificate of the hub's authority.
+
+    Not prometheus_client's own server: it shakes hands in its accept loop, so one silent peer blocks it.
+    """
+
+    name = "metrics"
+
+    def __init__(self, settings: MetricsSettings, hub: HubSettings) -> None:
+        self._settings, self._hub = settings, hub
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        if not self._settings.address:
+            return self
+        host, port = _host_and_port(self._settings.address)
+        app = web.Application()
+        app.router.add_get("/metrics", _serve)
+        # The daemon stops within 10 s, and a scrape takes milliseconds.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runner = runner
+        site = web.TCPSite(runner, host, port, ssl_context=_server_tls(self._hub))
+        try:
+            await site.start()
+        except OSError as exc:
+            problem = f"{self._settings.address}: {exc.strerror or exc}"
+            raise ConfigError("settings", "metrics.address", problem) from exc
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on: the system's choice if the settings say 0."""
+        assert self._runner is not None, "the metrics server is not started"
+        return int(self._runner.addresses[0][1])
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await asyncio.Event().wait()
+
+
+async def _serve(request: web.Request) -> web.Response:  # noqa: ARG001  (aiohttp's signature)
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _server_tls(hub: HubSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(hub.cert_file, hub.key_file)
+        context.load_verify_locations(hub.client_ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        files = f"{hub.cert_file}, {hub.key_file}, {hub.client_ca_file}"
+        raise ConfigError("settings", "hub.cert_file", f"one of {files}: {exc}") from exc
+    return context
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError("settings", "metrics.address", f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)

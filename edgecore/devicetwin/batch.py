@@ -1,0 +1,135 @@
+"""One batch of MQTT requests worked through on copies: what to store, and what to say once it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from corekit.timestamps import rfc3339
+from devicemodels.twin import STATES, Change, Twin, merge_readings, merge_state
+from devicemodels.values import DeviceModelError
+from edgecore.devicetwin.roster import Roster
+from edgecore.eventbus import payloads, topics
+from edgecore.eventbus.payloads import BAD_REQUEST, INTERNAL, NOT_FOUND, PayloadError
+from edgecore.eventbus.topics import Asked, Request
+
+
+class Answer(NamedTuple):
+    """One result; `durable`: it promises that something is stored."""
+
+    topic: str
+    payload: bytes
+    durable: bool = False
+    event_id: str = ""
+
+
+class Batch:
+    """Requests in the order they came. Nothing outside changes until the caller has committed."""
+
+    def __init__(self, roster: Roster, twins: Mapping[str, Twin], now_ms: int) -> None:
+        self.answers: list[Answer] = []
+        self.twins: dict[str, Twin] = {}  # new twins by device id
+        self.changes: dict[
+            str, dict[str, Change]
+        ] = {}  # over the whole batch: first last, newest current
+        self.event_ids: dict[str, str] = {}  # the newest request of each device
+        self._roster, self._held, self._now_ms = roster, twins, now_ms
+
+    def handle(self, topic: str, payload: bytes) -> None:
+        """Work one message through; every request gets exactly one answer."""
+        request = topics.parse(topic)
+        if request is None:
+            return
+        if request.asked is Asked.MEMBERSHIP_GET and request.target != self._roster.node:
+            return  # another node's, on a shared broker
+        try:
+            self.answers.append(_HANDLERS[request.asked](self, request, payload))
+        except PayloadError as exc:
+            body = payloads.encode_error(exc, self._now_ms)
+            self.answers.append(Answer(topics.result(request), body))
+
+    def failed(self, problem: str) -> list[Answer]:
+        """Return what to say instead, the commit having failed: an error where storage was promised."""
+        told = []
+        for answer in self.answers:
+            if answer.durable:
+                error = PayloadError(INTERNAL, problem, answer.event_id)
+                answer = answer._replace(payload=payloads.encode_error(error, self._now_ms))
+            told.append(answer)
+        return told
+
+    def _update(self, request: Request, payload: bytes) -> Answer:
+        event_id, readings = payloads.decode_update(payload)
+        try:
+            _, model = self._roster.served(request.target)
+            twin = self._twin(request.target)
+            merged = merge_readings(twin, request.target, model, readings, self._now_ms)
+        except DeviceModelError as exc:
+            raise PayloadError(BAD_REQUEST, str(exc), event_id) from exc
+        except PayloadError as exc:
+            raise PayloadError(exc.code, exc.reason, event_id) from exc
+        self.twins[request.target] = merged.twin
+        self.event_ids[request.target] = event_id
+        changes = self.changes.setdefault(request.target, {})
+        for name, change in merged.touched.items():
+            earlier = changes.get(name)
+            changes[name] = Change(earlier.last, change.current) if earlier else change
+        current = {n: c.current for n, c in merged.touched.items() if c.current is not None}
+        body = payloads.encode_twins(event_id, self._now_ms, current, model)
+        return Answer(topics.result(request), body, durable=True, event_id=event_id)
+
+    def _get(self, request: Request, payload: bytes) -> Answer:
+        event_id = payloads.decode_get(payload)
+        try:
+            _, model = self._roster.served(request.target)
+        except PayloadError as exc:
+            raise PayloadError(exc.code, exc.reason, event_id) from exc
+        held = self._twin(request.target).properties
+        body = payloads.encode_twins(event_id, self._now_ms, held, model)
+        return Answer(topics.result(request), body)
+
+    def _state(self, request: Request, payload: bytes) -> Answer:
+        event_id, state = payloads.decode_state(payload)
+        if request.target not in self._roster.devices:
+            unknown = f"device {request.target[:512]}: is not a device of node {self._roster.node}"
+            raise PayloadError(NOT_FOUND, unknown, event_id)
+        twin = merge_state(self._twin(request.target), state, self._now_ms)
+        if twin is None:
+            allowed = f"state {state[:40]!r} is not one of {', '.join(STATES)}"
+            raise PayloadError(BAD_REQUEST, f"device {request.target}: {allowed}", event_id)
+        self.twins[request.target] = twin
+        online = twin.state in ("online", "ok")
+        body = payloads.encode_state(
+            event_id,
+            self._now_ms,
+            request.target.partition("/")[2],
+            twin.state,
+            rfc3339(self._now_ms / 1000) if online else "",
+        )
+        return Answer(topics.result(request), body, durable=True, event_id=event_id)
+
+    def _members(self, request: Request, payload: bytes) -> Answer:
+        event_id = payloads.decode_get(payload)
+        members = []
+        for device_id in sorted(self._roster.devices):
+            twin = self._twin(device_id)
+            members.append(self._roster.member(device_id, twin.state, last_online(twin)))
+        body = payloads.encode_members(event_id, self._now_ms, members)
+        return Answer(topics.result(request), body)
+
+    def _twin(self, device_id: str) -> Twin:
+        held = self.twins.get(device_id) or self._held.get(device_id)
+        return held or Twin(self._roster.device(device_id).metadata.uid)
+
+
+def last_online(twin: Twin) -> str:
+    """Return when the device last said it was online, as Kubernetes writes it; empty: never."""
+    return rfc3339(twin.online_ms / 1000) if twin.online_ms else ""
+
+
+_HANDLERS: dict[Asked, Callable[[Batch, Request, bytes], Answer]] = {
+    Asked.TWIN_UPDATE: Batch._update,
+    Asked.TWIN_GET: Batch._get,
+    Asked.STATE_UPDATE: Batch._state,
+    Asked.MEMBERSHIP_GET: Batch._members,
+}

@@ -1,0 +1,296 @@
+"""The component that keeps the node's twins: durable first, said second, on MQTT and to the cloud."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol, Self
+
+import msgspec
+
+from corekit.backoff import Backoff
+from corekit.errors import StoreError
+from corekit.logs import RepeatedFault
+from devicemodels.objects import Device, DeviceModel
+from devicemodels.twin import (
+    Change,
+    Twin,
+    decode_twin,
+    encode_twin,
+    status_twins,
+    take_desired,
+    unsynced,
+)
+from edgecore.devicetwin.batch import Batch, last_online
+from edgecore.devicetwin.roster import KINDS, Roster
+from edgecore.eventbus import payloads, topics
+from edgecore.eventbus.inbox import Arrived, Inbound
+from edgecore.records import ChangeFeed, Commit, RecordStore, Report
+from synccore.messages import Lane, ObjectKey
+
+logger = logging.getLogger(__name__)
+
+OWNER = "devicetwin"
+# One commit carries what came in meanwhile: a flash card stands 20 writes a second, not 3,000.
+BATCH_WINDOW_S = 0.05
+# What one batch may hold up the event loop for: about 20 ms.
+BATCH_LIMIT = 512
+# A device that answers a delta with the wrong value must not make a loop of the two.
+DELTA_REPEAT_S = 1.0
+
+
+class Bus(Protocol):
+    """The MQTT side, as seen from the twins."""
+
+    async def receive(self, limit: int = ...) -> Arrived:
+        """Wait for messages, or a new connection."""
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Send, or return False."""
+
+
+class DeviceTwin:
+    """Serve the twins of all devices that the store holds, with or without a cloud, with or without a broker."""
+
+    name = "devicetwin"
+
+    def __init__(
+        self,
+        store: RecordStore,
+        bus: Bus,
+        node_name: str,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._bus, self._clock, self._node = store, bus, clock, node_name
+        self._roster = Roster(node_name)
+        self._twins: dict[str, Twin] = {}
+        self._feed: ChangeFeed | None = None
+        self._lock = asyncio.Lock()  # one commit at a time: a twin never goes back to an older one
+        self._backoff = Backoff(0.1, 5.0)
+        self._fault = RepeatedFault(logger, "twins cannot be stored")
+        self._sent: dict[str, tuple[dict[str, str], float]] = {}  # newest delta by device, and when
+        self._owed: set[str] = set()  # devices whose delta the broker did not take
+        self._said: dict[str, set[str]] = {}  # refusals already logged, by device
+
+    async def __aenter__(self) -> Self:
+        """Read devices, models and twins from the store."""
+        self._feed = self._store.feed(*KINDS)
+        for kind in reversed(KINDS):  # models first
+            for stored in await self._store.list(kind):
+                self._roster.put(stored)
+        for device_id, note in (await self._store.local(OWNER)).items():
+            try:
+                self._twins[device_id] = decode_twin(note)
+            except msgspec.DecodeError as exc:
+                # What the device reports next, and the Device object, make it anew.
+                logger.error("twin of %s cannot be read and starts empty: %s", device_id, exc)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Release nothing: everything said is already stored."""
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        # A kill between the store's commit and ours leaves desired values that were never taken.
+        await self._converge({*self._roster.devices, *self._twins}, joined=())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_store())
+            group.create_task(self._serve_bus())
+            group.create_task(self._repay())
+
+    async def _follow_store(self) -> None:
+        assert self._feed is not None
+        while True:
+            touched: set[str] = set()
+            before = set(self._roster.devices)
+            for key in await self._feed.changed():
+                stored = await self._store.get(key)
+                touched |= self._roster.put(stored) if stored else self._roster.drop(key)
+                if fault := self._roster.broken.get(key):
+                    logger.warning("%s cannot be used: %s", key, fault)
+            await self._converge(touched, joined=self._roster.devices.keys() - before)
+
+    async def _converge(self, device_ids: Iterable[str], *, joined: Iterable[str]) -> None:
+        """Make the twins of these devices follow their Device objects; retry until it is durable."""
+        async with self._lock:
+            twins, gone, changes = self._plan(device_ids)
+            commit = self._commit_of(twins, gone)
+            while True:
+                try:
+                    if commit.local:
+                        await self._store.commit(commit)
+                    break
+                except StoreError as exc:
+                    self._fault.failed(exc)
+                    await asyncio.sleep(self._backoff.next_delay_s())
+            self._stored()
+            self._twins.update(twins)
+            for device_id in gone:
+                self._forget(device_id)
+            self._announce_members(joined, gone)
+            for device_id in twins:
+                self._announce(device_id, changes.get(device_id, {}), "")
+
+    def _plan(
+        self, device_ids: Iterable[str]
+    ) -> tuple[dict[str, Twin], list[str], dict[str, dict[str, Change]]]:
+        """Return new twins, ids of twins to drop, and changes by device, from the objects as they are."""
+        twins: dict[str, Twin] = {}
+        gone: list[str] = []
+        changes: dict[str, dict[str, Change]] = {}
+        for device_id in sorted(device_ids):
+            device = self._roster.devices.get(device_id)
+            if device is None:
+                gone += [device_id] if device_id in self._twins else []
+                continue
+            held = self._twins.get(device_id)
+            twin = held if held and held.uid == device.metadata.uid else Twin(device.metadata.uid)
+            if (model := self._roster.model_of(device)) is not None:
+                twin, changes[device_id] = self._take(twin, device, model)
+            if twin != held:
+                twins[device_id] = twin
+        return twins, gone, changes
+
+    def _take(
+        self, twin: Twin, device: Device, model: DeviceModel
+    ) -> tuple[Twin, dict[str, Change]]:
+        merged = take_desired(twin, device, model, self._now_ms())
+        said = self._said.setdefault(device.id, set())
+        refused = {str(exc) for exc in merged.refused}
+        for problem in sorted(refused - said):
+            logger.warning("desired value not taken: %s", problem)
+        self._said[device.id] = refused
+        return merged.twin, merged.touched
+
+    async def _serve_bus(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            arrived = await self._bus.receive(BATCH_LIMIT)
+            started_s = loop.time()
+            async with self._lock:
+                if arrived.connected:
+                    self._announce_all()
+                committed = await self._handle(arrived.messages)
+            if committed:
+                await asyncio.sleep(max(0.0, started_s + BATCH_WINDOW_S - loop.time()))
+
+    async def _handle(self, messages: list[Inbound]) -> bool:
+        """Work a batch through; return whether it took a commit."""
+        batch = Batch(self._roster, self._twins, self._now_ms())
+        for message in messages:
+            batch.handle(message.topic, message.payload)
+        commit = self._commit_of(batch.twins, ())
+        try:
+            if commit.local:
+                await self._store.commit(commit)
+                self._stored()
+        except StoreError as exc:
+            self._fault.failed(exc)
+            for answer in batch.failed(f"cannot be stored: {exc}"):
+                self._bus.publish(answer.topic, answer.payload)
+        else:
+            self._twins.update(batch.twins)
+            for answer in batch.answers:
+                self._bus.publish(answer.topic, answer.payload)
+            for device_id, changes in batch.changes.items():
+                self._announce(device_id, changes, batch.event_ids[device_id])
+        for message in messages:  # refused ones too: the sender has been told
+            message.acknowledge()
+        return bool(commit.local)
+
+    def _commit_of(self, twins: dict[str, Twin], gone: Iterable[str]) -> Commit:
+        local: dict[tuple[str, str], bytes | None] = {(OWNER, d): None for d in gone}
+        reports = []
+        for device_id, twin in twins.items():
+            held = self._twins.get(device_id)
+            if twin == held:
+                continue
+            local[OWNER, device_id] = encode_twin(twin)
+            device = self._roster.devices[device_id]
+            model = self._roster.model_of(device)
+            body = status_body(twin, model)
+            if body != status_body(held or Twin(twin.uid), model):
+                key = ObjectKey("Device", device.metadata.namespace, device.metadata.name)
+                reports.append(Report(key, twin.uid, body, Lane.TWINS))
+        return Commit(reports=reports, local=local)
+
+    def _announce(self, device_id: str, changes: dict[str, Change], event_id: str) -> None:
+        """Publish the document of these changes, then the delta if the device has something to take."""
+        device = self._roster.devices.get(device_id)
+        model = self._roster.model_of(device) if device else None
+        if model is None:
+            return
+        if changes:
+            document = payloads.encode_document(event_id, self._now_ms(), changes, model)
+            self._bus.publish(topics.document(device_id), document)
+        self._announce_delta(device_id, model, event_id)
+
+    def _announce_delta(
+        self, device_id: str, model: DeviceModel, event_id: str = "", *, again: bool = False
+    ) -> None:
+        twin = self._twins.get(device_id)
+        delta = unsynced(twin, model) if twin else {}
+        if twin is None or not delta:
+            self._sent.pop(device_id, None)
+            self._owed.discard(device_id)
+            return
+        now_s = asyncio.get_running_loop().time()
+        sent, sent_s = self._sent.get(device_id, ({}, 0.0))
+        if not again and sent == delta and now_s - sent_s < DELTA_REPEAT_S:
+            return
+        body = payloads.encode_delta(event_id, self._now_ms(), twin.properties, model, delta)
+        if self._bus.publish(topics.delta(device_id), body):
+            self._sent[device_id] = delta, now_s
+            self._owed.discard(device_id)
+        else:
+            self._owed.add(device_id)
+
+    def _announce_all(self) -> None:
+        """Tell every device what it has to take: the broker, or this agent, has just come back."""
+        for device_id, device in self._roster.devices.items():
+            if (model := self._roster.model_of(device)) is not None:
+                self._announce_delta(device_id, model, again=True)
+
+    def _announce_members(self, joined: Iterable[str], gone: Iterable[str]) -> None:
+        added = [
+            self._roster.member(d, "", "") for d in sorted(joined) if d in self._roster.devices
+        ]
+        removed = sorted(gone)
+        if added or removed:
+            body = payloads.encode_membership(self._now_ms(), added, removed)
+            self._bus.publish(topics.membership_updated(self._node), body)
+
+    async def _repay(self) -> None:
+        """Send deltas that the broker did not take while it could not keep up."""
+        while True:
+            await asyncio.sleep(DELTA_REPEAT_S)
+            for device_id in sorted(self._owed):
+                self._announce(device_id, {}, "")
+
+    def _forget(self, device_id: str) -> None:
+        self._twins.pop(device_id, None)
+        self._sent.pop(device_id, None)
+        self._said.pop(device_id, None)
+        self._owed.discard(device_id)
+
+    def _stored(self) -> None:
+        self._backoff.reset()
+        self._fault.cleared()
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def status_body(twin: Twin, model: DeviceModel | None) -> bytes:
+    """Return what the cloud merges into the Device: only the fields that the edge owns."""
+    status: dict[str, object] = {}
+    if model is not None:
+        status["twins"] = status_twins(twin, model)
+    if twin.state:
+        status["state"] = twin.state
+    if online := last_online(twin):
+        status["lastOnlineTime"] = online
+    return msgspec.json.encode({"status": status})

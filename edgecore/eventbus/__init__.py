@@ -1,0 +1,1 @@
+"""MQTT at the edge: the connection to the broker, the topics and payloads of devices, the embedded broker."""

@@ -1,0 +1,114 @@
+"""The component that keeps one connection to the MQTT broker open, as long as there is a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Self
+
+from corekit.backoff import Backoff
+from corekit.errors import ConfigError
+from corekit.logs import RepeatedFault
+from edgecore.eventbus import topics
+from edgecore.eventbus.inbox import Arrived, Inbox
+from edgecore.eventbus.link import (
+    BrokerAddress,
+    BrokerLostError,
+    Link,
+    Session,
+    UnsupportedProtocolError,
+    open_link,
+    parse_url,
+)
+from edgecore.settings import BrokerSettings
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_MIN_S = 0.1
+
+
+class EventBus:
+    """Messages of devices in, in batches; messages to devices out, at once.
+
+    Publishing never waits: without a broker it returns False, and who has something to say says it again
+    after `receive()` has told of a new connection.
+    """
+
+    name = "eventbus"
+
+    def __init__(self, settings: BrokerSettings, node_name: str) -> None:
+        self._address = broker_address(settings)
+        self._session = Session(f"armadillo-{node_name}", modern=settings.url != "embedded")
+        self._topics = topics.subscriptions(node_name)
+        self._inbox = Inbox()
+        self._link: Link | None = None
+        self._backoff = Backoff(BACKOFF_MIN_S, settings.reconnect_max_s)
+        self._fault = RepeatedFault(logger, f"mqtt broker {_spoken(self._address)}")
+        self._slow = RepeatedFault(logger, "mqtt broker does not keep up, a message was dropped")
+
+    async def __aenter__(self) -> Self:
+        """Take nothing: an edge node starts without its broker."""
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Release nothing: `run()` closes the connection it opened."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is reached now."""
+        return self._link is not None
+
+    async def receive(self, limit: int = 1024) -> Arrived:
+        """Wait for messages, or for a new connection; return up to `limit` messages."""
+        return await self._inbox.take(limit)
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Send one message at QoS 1; False if it was not taken and will not be sent."""
+        if self._link is None:
+            return False
+        if not self._link.publish(topic, payload):
+            self._slow.failed(topic)
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        while True:
+            try:
+                async with open_link(
+                    self._address, self._session, self._topics, self._inbox
+                ) as link:
+                    await self._serve(link)
+            except UnsupportedProtocolError:
+                logger.info("mqtt broker %s: speaks MQTT 3.1.1 only", _spoken(self._address))
+                self._session = self._session._replace(modern=False)
+            except BrokerLostError as exc:
+                delay_s = self._backoff.next_delay_s()
+                self._fault.failed(f"{exc}; trying again")
+                await asyncio.sleep(delay_s)
+
+    async def _serve(self, link: Link) -> None:
+        self._backoff.reset()
+        self._fault.cleared()
+        logger.info("mqtt broker %s: connected", _spoken(self._address))
+        self._link = link
+        self._slow.cleared()
+        self._inbox.connected()
+        try:
+            await link.wait_lost()
+        finally:
+            self._link = None
+
+
+def broker_address(settings: BrokerSettings) -> BrokerAddress:
+    """Return where the broker of these settings is. Raises: ConfigError."""
+    if settings.url != "embedded":
+        return parse_url(settings.url)
+    host, _, port = settings.embedded_address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError("settings", "broker.embedded_address", "is not host:port")
+    return BrokerAddress(host.strip("[]"), int(port))
+
+
+def _spoken(address: BrokerAddress) -> str:
+    return f"{address.host}:{address.port}"

@@ -1,0 +1,213 @@
+"""JSON bodies of the device topics: strict in what comes in, KubeEdge's field names in what goes out.
+
+MQTT says `expected` and `actual` where everything else here says observed desired and reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from corekit.errors import EdgeError
+from devicemodels.objects import DeviceModel
+from devicemodels.twin import Change, PropertyTwin, Reading, Stamped, type_word
+
+# Four times the largest twin value, far below what one message may hold up the others.
+MAX_PAYLOAD_BYTES = 256 << 10
+BAD_REQUEST, NOT_FOUND, INTERNAL = 400, 404, 500
+
+
+class PayloadError(EdgeError):
+    """A request cannot be served; `code` and the message go back to the sender."""
+
+    def __init__(self, code: int, reason: str, event_id: str = "") -> None:
+        self.code, self.reason, self.event_id = code, reason, event_id
+        super().__init__(f"{code}: {reason}")
+
+
+class _Value(Struct):
+    value: str | None = None
+
+
+class _Twin(Struct):
+    expected: _Value | None = None
+    actual: _Value | None = None
+
+
+class _Update(Struct):
+    event_id: str = ""
+    twin: dict[str, _Twin | None] | UnsetType = UNSET
+
+
+class _State(Struct):
+    event_id: str = ""
+    state: str | UnsetType = UNSET
+
+
+class _Get(Struct):
+    event_id: str = ""
+
+
+class Update(NamedTuple):
+    """A twin/update request."""
+
+    event_id: str
+    readings: dict[str, Reading]
+
+
+class StateUpdate(NamedTuple):
+    """A state/update request."""
+
+    event_id: str
+    state: str
+
+
+T = TypeVar("T")
+_UPDATES = msgspec.json.Decoder(_Update)
+_STATES = msgspec.json.Decoder(_State)
+_GETS = msgspec.json.Decoder(_Get)
+
+
+def decode_update(payload: bytes) -> Update:
+    """Return a twin/update request.
+
+    Raises:  PayloadError: 400, with the reason.
+    """
+    body = _decode(_UPDATES, payload)
+    if isinstance(body.twin, UnsetType):
+        raise PayloadError(BAD_REQUEST, "`twin` is missing", body.event_id)
+    readings = {}
+    for name, twin in body.twin.items():
+        if twin is None:
+            gone = f"property {name[:64]!r} belongs to the device model and cannot be deleted"
+            raise PayloadError(BAD_REQUEST, gone, body.event_id)
+        actual, expected = twin.actual, twin.expected
+        readings[name] = Reading(
+            actual.value if actual else None, expected.value if expected else None
+        )
+    return Update(body.event_id, readings)
+
+
+def decode_state(payload: bytes) -> StateUpdate:
+    """Return a state/update request. Raises: PayloadError."""
+    body = _decode(_STATES, payload)
+    if isinstance(body.state, UnsetType):
+        raise PayloadError(BAD_REQUEST, "`state` is missing", body.event_id)
+    return StateUpdate(body.event_id, body.state)
+
+
+def decode_get(payload: bytes) -> str:
+    """Return the event id of a twin/get or membership/get request. Raises: PayloadError."""
+    return _decode(_GETS, payload).event_id
+
+
+def encode_error(error: PayloadError, now_ms: int) -> bytes:
+    """Return an error result."""
+    return _encode(error.event_id, now_ms, code=error.code, reason=error.reason)
+
+
+def encode_twins(
+    event_id: str, now_ms: int, twins: Mapping[str, PropertyTwin], model: DeviceModel
+) -> bytes:
+    """Return the result of twin/update or twin/get; versions are left out."""
+    return _encode(event_id, now_ms, twin=_twins(twins, model))
+
+
+def encode_delta(
+    event_id: str,
+    now_ms: int,
+    twins: Mapping[str, PropertyTwin],
+    model: DeviceModel,
+    delta: Mapping[str, str],
+) -> bytes:
+    """Return the values the device has to take, beside all twins that expect anything."""
+    wanted = {name: held for name, held in twins.items() if held.observed_desired is not None}
+    return _encode(event_id, now_ms, twin=_twins(wanted, model), delta=dict(delta))
+
+
+def encode_document(
+    event_id: str, now_ms: int, changes: Mapping[str, Change], model: DeviceModel
+) -> bytes:
+    """Return what changed, before and after, with versions."""
+    twin = {
+        name: {
+            "last": _twin(name, change.last, model, versions=True),
+            "current": _twin(name, change.current, model, versions=True),
+        }
+        for name, change in changes.items()
+    }
+    return _encode(event_id, now_ms, twin=twin)
+
+
+def encode_state(event_id: str, now_ms: int, name: str, state: str, last_online: str) -> bytes:
+    """Return the result of state/update."""
+    device = {"name": name, "state": state, "lastOnlineTime": last_online}
+    return _encode(event_id, now_ms, device=device)
+
+
+class Member(NamedTuple):
+    """A device of this node, as membership messages list it."""
+
+    id: str
+    name: str
+    description: str
+    state: str = ""
+    last_online: str = ""
+
+
+def encode_members(event_id: str, now_ms: int, members: Iterable[Member]) -> bytes:
+    """Return the result of membership/get."""
+    devices = [{**member._asdict(), "attributes": {}} for member in members]
+    return _encode(event_id, now_ms, devices=devices)
+
+
+def encode_membership(now_ms: int, added: Iterable[Member], removed: Iterable[str]) -> bytes:
+    """Return what membership/updated says; an empty side is null, as KubeEdge has it."""
+    joined = [m._asdict() for m in added] or None
+    left = [{"id": device_id} for device_id in removed] or None
+    return _encode("", now_ms, added_devices=joined, removed_devices=left)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        size = f"payload of {len(payload)} bytes is more than the limit of {MAX_PAYLOAD_BYTES}"
+        raise PayloadError(BAD_REQUEST, size)
+    try:
+        return decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        # The whole body once more would only be for the event id, and a wrong body may have none.
+        raise PayloadError(BAD_REQUEST, f"bad request body: {exc}") from exc
+
+
+def _encode(event_id: str, now_ms: int, **members: Any) -> bytes:
+    return msgspec.json.encode({"event_id": event_id, "timestamp": now_ms, **members})
+
+
+def _twins(twins: Mapping[str, PropertyTwin], model: DeviceModel) -> dict[str, Any]:
+    return {name: _twin(name, held, model) for name, held in twins.items()}
+
+
+def _twin(
+    name: str, held: PropertyTwin | None, model: DeviceModel, *, versions: bool = False
+) -> dict[str, Any] | None:
+    if held is None:
+        return None
+    twin: dict[str, Any] = {}
+    if held.observed_desired is not None:
+        twin["expected"] = _value(held.observed_desired)
+    if held.reported is not None:
+        twin["actual"] = _value(held.reported)
+    twin["optional"] = True
+    prop = model.property(name)
+    twin["metadata"] = {"type": type_word(prop) if prop else "deleted"}
+    if versions:
+        twin["expected_version"] = {"cloud": held.desired_count, "edge": held.local_count}
+        twin["actual_version"] = {"cloud": 0, "edge": held.reported_count}
+    return twin
+
+
+def _value(stamped: Stamped) -> dict[str, Any]:
+    return {"value": stamped.value, "metadata": {"timestamp": stamped.time_ms}}

@@ -1,0 +1,72 @@
+"""The MQTT topics of devices and of the node, read and written. Source: docs/devices.md "MQTT"."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+_DEVICE = "$hw/events/device/"
+_NODE = "$hw/events/node/"
+
+
+class Asked(Enum):
+    """What a message to us wants; the value is the topic's tail."""
+
+    TWIN_UPDATE = "twin/update"
+    TWIN_GET = "twin/get"
+    STATE_UPDATE = "state/update"
+    MEMBERSHIP_GET = "membership/get"
+
+
+class Request(NamedTuple):
+    """An inbound topic taken apart; `target` is `namespace/name`, or the node's name."""
+
+    asked: Asked
+    target: str
+
+
+_DEVICE_TAILS = {a.value: a for a in Asked if a is not Asked.MEMBERSHIP_GET}
+
+
+def subscriptions(node: str) -> tuple[str, ...]:
+    """Return the topic filters that this node serves."""
+    return (
+        f"{_DEVICE}+/+/twin/update",
+        f"{_DEVICE}+/+/twin/get",
+        f"{_DEVICE}+/+/state/update",
+        f"{_NODE}{node}/membership/get",
+    )
+
+
+def parse(topic: str) -> Request | None:
+    """Return what an inbound topic asks for, or None if it is none of ours."""
+    if topic.startswith(_DEVICE):
+        parts = topic[len(_DEVICE) :].split("/", 2)
+        asked = _DEVICE_TAILS.get(parts[2]) if len(parts) == 3 else None
+        return Request(asked, f"{parts[0]}/{parts[1]}") if asked else None
+    if topic.startswith(_NODE):
+        node, _, tail = topic[len(_NODE) :].partition("/")
+        if tail == Asked.MEMBERSHIP_GET.value:
+            return Request(Asked.MEMBERSHIP_GET, node)
+    return None
+
+
+def result(request: Request) -> str:
+    """Return the topic on which `request` is answered."""
+    prefix = _NODE if request.asked is Asked.MEMBERSHIP_GET else _DEVICE
+    return f"{prefix}{request.target}/{request.asked.value}/result"
+
+
+def delta(device_id: str) -> str:
+    """Return the topic that tells a device which values to take."""
+    return f"{_DEVICE}{device_id}/twin/update/delta"
+
+
+def document(device_id: str) -> str:
+    """Return the topic that tells of changes, before and after."""
+    return f"{_DEVICE}{device_id}/twin/update/document"
+
+
+def membership_updated(node: str) -> str:
+    """Return the topic that tells which devices joined or left the node."""
+    return f"{_NODE}{node}/membership/updated"

@@ -1,0 +1,5 @@
+"""`python -m armadillo`."""
+
+from armadillo.cli import main
+
+main()

@@ -1,0 +1,99 @@
+"""Settings files of the daemons. Plain mappings: their settings classes belong to other programs; tests
+check every key here against them.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from armadillo.up.certificates import Certificates
+from armadillo.up.state import NodeLayout, StateLayout
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NodeChoice:
+    """What is decided outside about one node."""
+
+    broker_port: int
+    runtime: str  # cri | process
+    cri_socket: Path
+    address: str
+
+
+def kubecore_settings(layout: StateLayout, certificates: Certificates, port: int) -> Tree:
+    """Return kubecore's settings."""
+    return {
+        "serve": {
+            "address": f"127.0.0.1:{port}",
+            "cert_file": str(certificates.kubecore.cert_file),
+            "key_file": str(certificates.kubecore.key_file),
+            "client_ca_file": str(certificates.ca_file),
+        },
+        "store": {"path": str(layout.kubecore / "kubecore.db")},
+    }
+
+
+def cloudcore_settings(
+    certificates: Certificates, *, kubeconfig: Path, hub_port: int, metrics_port: int
+) -> Tree:
+    """Return cloudcore's settings."""
+    return {
+        "kube": {"kubeconfig": str(kubeconfig)},
+        "hub": {
+            "address": f"127.0.0.1:{hub_port}",
+            "cert_file": str(certificates.cloudcore.cert_file),
+            "key_file": str(certificates.cloudcore.key_file),
+            "client_ca_file": str(certificates.ca_file),
+        },
+        "metrics": {"address": f"127.0.0.1:{metrics_port}"},
+    }
+
+
+def edgecore_settings(
+    node: NodeLayout, certificates: Certificates, *, server: str, choice: NodeChoice
+) -> Tree:
+    """Return the settings of one node's edgecore. Shapes: server: host:port of cloudcore's hub."""
+    pair = certificates.nodes[node.name]
+    return {
+        "node": {"name": node.name, "address": choice.address},
+        "hub": {
+            "server": server,
+            "ca_file": str(certificates.ca_file),
+            "cert_file": str(pair.cert_file),
+            "key_file": str(pair.key_file),
+            "backoff_max_s": 2.0,  # one machine: there is no herd to spread
+        },
+        "store": {"path": str(node.database)},
+        "pods": {
+            "runtime": choice.runtime,
+            "cri_socket": str(choice.cri_socket),
+            "root_dir": str(node.pods),
+            "log_dir": str(node.logs),
+        },
+        "broker": {"url": "embedded", "embedded_address": f"127.0.0.1:{choice.broker_port}"},
+    }
+
+
+def write_settings(path: Path, tree: Tree) -> Path:
+    """Write `tree` as YAML; return `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = "# Written by `armadillo up` at each start; changes here are lost.\n"
+    path.write_text(header + yaml.safe_dump(tree, sort_keys=False))
+    return path
+
+
+def host_address() -> str:
+    """Return the address other machines would see; 127.0.0.1 on a machine without a network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: picks a route, sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

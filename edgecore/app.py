@@ -1,0 +1,84 @@
+"""edgecore's `main()`: reads the settings and runs the components in dependency order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+from pathlib import Path
+
+from corekit.daemon import run_daemon
+from corekit.errors import ConfigError
+from corekit.lifecycle import Component, run_components
+from edgecore.address import node_address
+from edgecore.devicetwin.twins import DeviceTwin
+from edgecore.edged.manager import Edged
+from edgecore.edged.node import NodeReporter
+from edgecore.edged.runtime import ContainerRuntime
+from edgecore.edgehub.client import EdgeHub
+from edgecore.eventbus.broker import EmbeddedBroker
+from edgecore.eventbus.bus import EventBus
+from edgecore.metamanager.store import MetaStore
+from edgecore.settings import EdgeSettings, PodSettings
+from synccore.codec import COMPILED
+
+logger = logging.getLogger(__name__)
+
+# Programs whose presence says that this machine has a runtime, even if its socket is not there yet at boot.
+_CRI_PROGRAMS = ("containerd", "crio")
+
+
+def main() -> int:
+    """Run edgecore; return the exit status."""
+    return run_daemon("edgecore", EdgeSettings, serve)
+
+
+async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
+    """Run all components until `stop` is set. Nothing here waits for the network."""
+    node = settings.node.name or socket.gethostname()
+    address = settings.node.address or node_address(settings.hub.server)
+    logger.info("edgecore: node %s", node, extra={"codec": "compiled" if COMPILED else "python"})
+    store = MetaStore(Path(settings.store.path))
+    hub = EdgeHub(settings.hub, node, store)
+    runtime = choose_runtime(settings.pods, node)
+    bus = EventBus(settings.broker, node)
+    components: list[Component] = [store]
+    if settings.broker.url == "embedded":
+        components.append(EmbeddedBroker(settings.broker))
+    components += [
+        bus,
+        DeviceTwin(store, bus, node),
+        Edged(settings.pods, node, address, store, runtime),
+        NodeReporter(settings, node, address, store, hub, runtime),
+        hub,
+    ]
+    try:
+        await run_components(components, stop)
+    finally:
+        await runtime.close()
+
+
+def choose_runtime(settings: PodSettings, node: str) -> ContainerRuntime:
+    """Return the runtime that the settings ask for; `auto` is CRI on a machine that has a CRI runtime.
+
+    Not "if it answers now": at boot the agent may be first, and its pods must not run as processes by accident.
+    """
+    wanted = settings.runtime
+    if wanted == "auto":
+        has_cri = Path(settings.cri_socket).exists() or any(map(shutil.which, _CRI_PROGRAMS))
+        wanted = "cri" if has_cri else "process"
+        logger.info("edgecore: runtime %s", wanted)
+    # Imported late: an agent pays for one of the two only.
+    if wanted == "cri":
+        from edgecore.edged.cri.runtime import CriRuntime
+
+        return CriRuntime(settings.cri_socket, owner=node)
+    from edgecore.edged.process.runtime import ProcessRuntime
+
+    folder = Path(settings.root_dir) / "processes"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        raise ConfigError("edgecore", "pods.root_dir", f"{folder}: {exc.strerror}") from exc
+    return ProcessRuntime(folder)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from corekit.errors import EdgeError, StoreError
+from kubecore.invalid import InvalidObjectError
 from kubecore.registry import Resource
 
 
@@ -61,7 +61,7 @@ def bad_request(message: str) -> ApiStatusError:
 def not_found(resource: Resource, name: str) -> ApiStatusError:
     """Return a 404: no object of that name."""
     return ApiStatusError(
-        404, "NotFound", f'{group_resource(resource)} "{name}" not found', details=about(resource, name)
+        404, "NotFound", f'{resource.group_resource} "{name}" not found', details=about(resource, name)
     )
 
 
@@ -75,7 +75,7 @@ def already_exists(resource: Resource, name: str) -> ApiStatusError:
     return ApiStatusError(
         409,
         "AlreadyExists",
-        f'{group_resource(resource)} "{name}" already exists',
+        f'{resource.group_resource} "{name}" already exists',
         details=about(resource, name),
     )
 
@@ -85,7 +85,7 @@ def conflict(resource: Resource, name: str, problem: str) -> ApiStatusError:
     return ApiStatusError(
         409,
         "Conflict",
-        f'Operation cannot be fulfilled on {group_resource(resource)} "{name}": {problem}',
+        f'Operation cannot be fulfilled on {resource.group_resource} "{name}": {problem}',
         details=about(resource, name),
     )
 
@@ -104,24 +104,16 @@ def forbidden(resource: Resource, name: str, problem: str) -> ApiStatusError:
     return ApiStatusError(
         403,
         "Forbidden",
-        f'{group_resource(resource)} "{name}" is forbidden: {problem}',
+        f'{resource.group_resource} "{name}" is forbidden: {problem}',
         details=about(resource, name),
     )
 
 
-def invalid(
-    resource: Resource, name: str, causes: Sequence[tuple[str, str, str]]
-) -> ApiStatusError:
-    """Return a 422.
-
-    Shapes:  causes: (field, reason, message), message as in `Invalid value: "x": must be …`.
-    """
-    lines = [f"{field}: {message}" for field, _, message in causes]
-    text = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
-    details = about(resource, name) | {"kind": resource.kind}
-    details["causes"] = [{"reason": r, "message": m, "field": f} for f, r, m in causes]
-    qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    return ApiStatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details=details)
+def invalid(resource: Resource, exc: InvalidObjectError) -> ApiStatusError:
+    """Return a 422 with every broken rule as a cause."""
+    causes = [{"reason": c.reason, "message": c.message, "field": c.field} for c in exc.causes]
+    details = about(resource, exc.name) | {"kind": resource.kind, "causes": causes}
+    return ApiStatusError(422, "Invalid", str(exc), details=details)
 
 
 def gone(message: str, continue_token: str = "") -> ApiStatusError:
@@ -150,8 +142,3 @@ def about(resource: Resource, name: str) -> dict[str, Any]:
     """Return the `details` that name an object."""
     details = {"name": name, "group": resource.group, "kind": resource.plural}
     return {key: value for key, value in details.items() if value}
-
-
-def group_resource(resource: Resource) -> str:
-    """Return `pods` or `devices.devices.kubeedge.io`."""
-    return f"{resource.plural}.{resource.group}" if resource.group else resource.plural

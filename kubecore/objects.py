@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from kubecore.deletion import DeleteOptions
 from kubecore.operations import Operations
 from kubecore.patching import MERGE_PATCH
 from kubecore.registry import Registry, Resource
@@ -57,16 +58,16 @@ class Objects:
 
     async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
         """Store a new object and return it as stored."""
-        return (await self._operations.create(resource, namespace, obj)).parse()
+        return (await self._operations.create(resource, namespace, obj)).entry.parse()
 
     async def update(
         self, resource: Resource, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         """Replace an object, or only its status with subresource="status"."""
-        stored = await self._operations.update(
+        written = await self._operations.update(
             resource, namespace, name, obj, subresource=subresource
         )
-        return stored.parse()
+        return written.entry.parse()
 
     async def patch(
         self,
@@ -79,10 +80,10 @@ class Objects:
         subresource: str = "",
     ) -> Object:
         """Change an object by a patch and return the result."""
-        stored = await self._operations.patch(
+        written = await self._operations.patch(
             resource, namespace, name, patch, content_type=content_type, subresource=subresource
         )
-        return stored.parse()
+        return written.entry.parse()
 
     async def delete(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 from kubecore.errors import ApiStatusError, gone
 from kubecore.store import Change, Object, Store, StoredObject
@@ -174,11 +174,3 @@ class WatchHub:
         for subscription in self._watchers.get(change.storage, ()):
             subscription.offer(change)
         self._parsed.clear()
-
-
-def selection(*parts: Callable[[Any], bool] | None) -> Selects | None:
-    """Return one predicate that all of `parts` must pass; None where everything does."""
-    wanted = [part for part in parts if part is not None]
-    if not wanted:
-        return None
-    return wanted[0] if len(wanted) == 1 else lambda obj: all(part(obj) for part in wanted)

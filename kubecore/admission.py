@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
-from corekit.timestamps import rfc3339
 from kubecore.registry import Resource
 
 Object = dict[str, Any]
@@ -31,8 +29,6 @@ def fill_update(resource: Resource, obj: Object, current: Object) -> None:
     if resource.storage_name == "namespaces" and isinstance(obj.get("spec", {}), dict):
         finalizers = current.get("spec", {}).get("finalizers")
         obj["spec"] = {**(obj.get("spec") or {}), "finalizers": finalizers or []}
-    if resource.storage_name == "customresourcedefinitions.apiextensions.k8s.io":
-        _establish(obj, current.get("status"))
 
 
 def _fill_namespace(namespace: Object) -> None:
@@ -54,7 +50,12 @@ def _fill_pod(pod: Object) -> None:
     # What is not a list of objects is for the schema to refuse.
     if isinstance(tolerations, list) and all(isinstance(t, dict) for t in tolerations):
         spec["tolerations"] = tolerations + [
-            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _UNREACHABLE_SECONDS}
+            {
+                "key": key,
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": _UNREACHABLE_SECONDS,
+            }
             for key in _NODE_FAULTS
             if not any(_tolerates_eviction(t, key) for t in tolerations)
         ]
@@ -73,32 +74,6 @@ def _fill_crd(crd: Object) -> None:
     finalizers = metadata.get("finalizers") or []
     if isinstance(finalizers, list) and CRD_FINALIZER not in finalizers:
         metadata["finalizers"] = [*finalizers, CRD_FINALIZER]
-    _establish(crd, None)
-
-
-def _establish(crd: Object, status: Object | None) -> None:
-    """Say in the CRD's status that it is served; its names were checked before."""
-    spec = crd.get("spec")
-    names = spec.get("names") if isinstance(spec, dict) else None
-    versions = spec.get("versions") if isinstance(spec, dict) else None
-    if not isinstance(names, dict) or not isinstance(versions, list):
-        return  # the schema will refuse it
-    stored = [v["name"] for v in versions if isinstance(v, dict) and v.get("storage") and "name" in v]
-    before = (status or {}).get("storedVersions", [])
-    now = rfc3339(time.time())
-    accepted = {"type": "NamesAccepted", "reason": "NoConflicts", "message": "no conflicts found"}
-    served = {
-        "type": "Established",
-        "reason": "InitialNamesAccepted",
-        "message": "the initial names have been accepted",
-    }
-    kind = names.get("kind", "")
-    crd["status"] = {
-        "conditions": (status or {}).get("conditions")
-        or [{**c, "status": "True", "lastTransitionTime": now} for c in (accepted, served)],
-        "acceptedNames": {"singular": str(kind).lower(), "listKind": f"{kind}List", **names},
-        "storedVersions": before + [name for name in stored if name not in before],
-    }
 
 
 _FILL: dict[str, Callable[[Object], None]] = {

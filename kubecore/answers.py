@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import web
@@ -13,15 +13,13 @@ from kubecore.pages import Page
 from kubecore.registry import Resource
 from kubecore.requests import Form
 from kubecore.store import Object, StoredObject
-from kubecore.tables import table
+from kubecore.tables import IncludeObject, table
 
 _encode = msgspec.json.Encoder().encode
 _INCLUDE = ("Metadata", "Object", "None")
 
 
-def answer(
-    body: bytes | Object, status: int = 200, warnings: Sequence[str] = ()
-) -> web.Response:
+def answer(body: bytes | Object, status: int = 200, warnings: Sequence[str] = ()) -> web.Response:
     """Return a JSON answer, ended by a newline as clients that print it expect."""
     raw = body if isinstance(body, bytes) else _encode(body)
     response = web.Response(body=raw + b"\n", status=status, content_type="application/json")
@@ -48,7 +46,7 @@ def success(resource: Resource, name: str, uid: str) -> Object:
     }
 
 
-def include_object(request: web.Request) -> str:
+def include_object(request: web.Request) -> IncludeObject:
     """Return what a table's rows carry of their objects.
 
     Raises:  ApiStatusError 400.
@@ -56,7 +54,7 @@ def include_object(request: web.Request) -> str:
     wanted = request.query.get("includeObject") or "Metadata"
     if wanted not in _INCLUDE:
         raise bad_request(f"includeObject: {wanted[:40]!r} is not one of {', '.join(_INCLUDE)}")
-    return wanted
+    return cast("IncludeObject", wanted)
 
 
 def show_object(
@@ -78,9 +76,7 @@ def show_object(
     )
 
 
-def show_list(
-    request: web.Request, resource: Resource, page: Page, form: Form
-) -> web.Response:
+def show_list(request: web.Request, resource: Resource, page: Page, form: Form) -> web.Response:
     """Return a list in the form asked for."""
     meta: Object = {"resourceVersion": str(page.revision)}
     if page.continue_token:

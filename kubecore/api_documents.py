@@ -43,7 +43,19 @@ class DocumentApi:
             raise method_not_allowed() if parts else unknown_path()
         match parts:
             case []:
-                return answer({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
+                return answer(
+                    {
+                        "paths": [
+                            "/api",
+                            "/apis",
+                            "/healthz",
+                            "/livez",
+                            "/openapi/v3",
+                            "/readyz",
+                            "/version",
+                        ]
+                    }
+                )
             case ["version"]:
                 return answer(VERSION)
             case [health, *_] if health in _HEALTH:

@@ -28,9 +28,19 @@ from kubecore.selfreview import review
 
 # The API server of Kubernetes returns the last state of these, and a Status of the rest; clients decode by it.
 _RETURNED_ON_DELETE = frozenset(
-    {"pods", "services", "serviceaccounts", "podtemplates", "resourcequotas", "persistentvolumes", "persistentvolumeclaims"}
+    {
+        "pods",
+        "services",
+        "serviceaccounts",
+        "podtemplates",
+        "resourcequotas",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+    }
 )
-_STREAMS = frozenset({"log", "exec", "attach", "portforward", "proxy", "ephemeralcontainers", "token", "resize"})
+_STREAMS = frozenset(
+    {"log", "exec", "attach", "portforward", "proxy", "ephemeralcontainers", "token", "resize"}
+)
 _OWN_PARTS = frozenset({"", "status"})
 
 
@@ -45,18 +55,29 @@ class ObjectApi:
         if request.method == "POST" and target.group == "authorization.k8s.io":
             return answer(review(self._authorizer, user, target, await body_of(request)), 201)
         resource = self._registry.find(target.group, target.version, target.plural)
-        if resource is None or (target.namespace and not self._is_in_namespace(resource, target)):
+        if resource is None or not _fits(resource, target):
             raise unknown_path()
         if target.subresource not in _OWN_PARTS:
             return await self._subresource(request, resource, target)
+        if target.verb in ("get", "list", "watch"):
+            return await self._read(request, resource, target)
+        return await self._write(request, resource, target, user)
+
+    async def _read(
+        self, request: web.Request, resource: Resource, target: Target
+    ) -> web.StreamResponse:
+        form = form_of(request)
+        if target.verb == "watch":
+            return await serve_watch(request, self._operations, resource, target, form)
+        if target.verb == "list":
+            return show_list(request, resource, self._page(request, resource, target), form)
+        entry = self._operations.get(resource, _namespace(resource, target), target.name)
+        return show_object(request, resource, entry, form)
+
+    async def _write(
+        self, request: web.Request, resource: Resource, target: Target, user: User
+    ) -> web.Response:
         match target.verb:
-            case "get":
-                return self._get(request, resource, target)
-            case "list":
-                return self._list(request, resource, target)
-            case "watch":
-                form = form_of(request)
-                return await serve_watch(request, self._operations, resource, target, form)
             case "create" if not target.name:
                 return await self._create(request, resource, target, user)
             case "update" | "patch" if target.name:
@@ -67,23 +88,17 @@ class ObjectApi:
                 return await self._delete_all(request, resource, target)
         raise method_not_allowed()
 
-    def _is_in_namespace(self, resource: Resource, target: Target) -> bool:
-        return resource.namespaced or resource.storage_name == "namespaces"
-
-    def _get(self, request: web.Request, resource: Resource, target: Target) -> web.Response:
-        form = form_of(request)
-        entry = self._operations.get(resource, _namespace(resource, target), target.name)
-        return show_object(request, resource, entry, form)
-
-    def _list(self, request: web.Request, resource: Resource, target: Target) -> web.Response:
-        form = form_of(request)
-        return show_list(request, resource, self._page(request, resource, target), form)
-
     def _page(self, request: web.Request, resource: Resource, target: Target) -> Page:
         query, revision = request.query, self._operations.store.revision
         wanted = number(request, "resourceVersion")
-        if query.get("resourceVersionMatch") == "Exact" and wanted != revision and "continue" not in query:
-            raise gone(f"The resourceVersion for the provided list is too old: {wanted} ({revision})")
+        if (
+            query.get("resourceVersionMatch") == "Exact"
+            and wanted != revision
+            and "continue" not in query
+        ):
+            raise gone(
+                f"The resourceVersion for the provided list is too old: {wanted} ({revision})"
+            )
         if wanted > revision:
             problem = f"Too large resource version: {wanted}, current: {revision}"
             raise ApiStatusError(504, "Timeout", problem, details={"retryAfterSeconds": 1})
@@ -218,6 +233,15 @@ def _is_dry(request: web.Request) -> bool:
     return wanted == ["All"]
 
 
+def _fits(resource: Resource, target: Target) -> bool:
+    """Tell whether the path has a namespace only where the kind has, and always where it names one object."""
+    if resource.storage_name == "namespaces":
+        return True
+    return bool(target.namespace) == resource.namespaced or (
+        resource.namespaced and not target.name
+    )
+
+
 def _namespace(resource: Resource, target: Target) -> str:
     return target.namespace if resource.namespaced else ""
 
@@ -233,5 +257,3 @@ def _field(body: dict[str, Any], *path: str) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value
-
-

@@ -31,7 +31,7 @@ class Events:
 
     def __init__(self, request: web.Request, resource: Resource, form: Form) -> None:
         self._resource, self._form = resource, form
-        self._include = include_object(request) if form is Form.TABLE else ""
+        self._include = include_object(request)
         self._with_columns = True
 
     def line(self, kind: str, entry: StoredObject) -> bytes:
@@ -58,7 +58,12 @@ class Events:
         if self._form is Form.PARTIAL:
             obj = partial(obj)
         elif self._form is Form.TABLE:
-            obj = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": []}
+            obj = {
+                "kind": "Table",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": metadata,
+                "rows": [],
+            }
         return b'{"type":"BOOKMARK","object":%b}\n' % _encode(obj)
 
     def error(self, error: ApiStatusError) -> bytes:

@@ -29,15 +29,19 @@ def user_of(request: web.Request) -> User:
     Raises:  ApiStatusError 401: no certificate. One of a foreign authority never gets past the TLS handshake.
     """
     transport = request.transport
-    certificate: dict[str, Any] | None = transport and transport.get_extra_info("peercert")
+    certificate: Any = transport and transport.get_extra_info("peercert")
     if not certificate:
         raise ApiStatusError(
-            401, "Unauthorized", "Unauthorized: this server knows its clients by certificate, and none came"
+            401,
+            "Unauthorized",
+            "Unauthorized: this server knows its clients by certificate, and none came",
         )
     subject = [pair for rdn in certificate.get("subject", ()) for pair in rdn]
     names = [value for key, value in subject if key == "commonName"]
     if not names or not names[0]:
-        raise ApiStatusError(401, "Unauthorized", "Unauthorized: the certificate has no common name")
+        raise ApiStatusError(
+            401, "Unauthorized", "Unauthorized: the certificate has no common name"
+        )
     groups = [value for key, value in subject if key == "organizationName"]
     return User(names[0], (*groups, AUTHENTICATED))
 
@@ -67,7 +71,9 @@ def impersonated(request: web.Request) -> tuple[User | None, list[Target]]:
 def _user_target(name: str) -> Target:
     parts = name.removeprefix(_ACCOUNT_PREFIX).split(":")
     if name.startswith(_ACCOUNT_PREFIX) and len(parts) == 2:
-        return Target("impersonate", "", plural="serviceaccounts", namespace=parts[0], name=parts[1])
+        return Target(
+            "impersonate", "", plural="serviceaccounts", namespace=parts[0], name=parts[1]
+        )
     return _impersonate("users", name)
 
 

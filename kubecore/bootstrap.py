@@ -6,9 +6,9 @@ import logging
 from typing import Any, Self
 
 from kubecore.errors import ApiStatusError
+from kubecore.invalid import InvalidObjectError
 from kubecore.objects import Objects
 from kubecore.operations import CRDS
-from kubecore.invalid import InvalidObjectError
 from kubecore.registry import Registry
 from kubecore.store import Store
 from kubecore.watching import WatchHub

@@ -58,7 +58,9 @@ def _pod_grace_s(pod: Object, asked_s: int | None) -> int:
     # Nobody stops a pod that no node has, or that has ended.
     if not spec.get("nodeName") or pod.get("status", {}).get("phase") in ENDED_PHASES:
         return 0
-    grace_s = spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S) if asked_s is None else asked_s
+    grace_s = (
+        spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S) if asked_s is None else asked_s
+    )
     return 1 if grace_s < 0 else int(grace_s)
 
 

@@ -61,13 +61,18 @@ def bad_request(message: str) -> ApiStatusError:
 def not_found(resource: Resource, name: str) -> ApiStatusError:
     """Return a 404: no object of that name."""
     return ApiStatusError(
-        404, "NotFound", f'{resource.group_resource} "{name}" not found', details=about(resource, name)
+        404,
+        "NotFound",
+        f'{resource.group_resource} "{name}" not found',
+        details=about(resource, name),
     )
 
 
 def unknown_path() -> ApiStatusError:
     """Return the 404 of a path that is not served."""
-    return ApiStatusError(404, "NotFound", "the server could not find the requested resource", details={})
+    return ApiStatusError(
+        404, "NotFound", "the server could not find the requested resource", details={}
+    )
 
 
 def already_exists(resource: Resource, name: str) -> ApiStatusError:

@@ -18,7 +18,13 @@ Object = dict[str, Any]
 _NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 # 63 less the five random characters.
 _MAX_GENERATED_PREFIX = 58
-_SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+_SERVER_OWNED = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+)
 # Who wrote which field is not tracked yet; keeping what a client claims about it would be a lie.
 _DROPPED = ("managedFields", "selfLink")
 
@@ -57,7 +63,9 @@ def stamp_new(resource: Resource, namespace: str, obj: Object) -> Object:
     return {**obj, "metadata": metadata}
 
 
-def check_target(resource: Resource, namespace: str, name: str, obj: Object, current: Object) -> None:
+def check_target(
+    resource: Resource, namespace: str, name: str, obj: Object, current: Object
+) -> None:
     """Refuse a body that is about another object, or about an older state of this one."""
     metadata = metadata_of(obj)
     _check_namespace(resource, namespace, dict(metadata))

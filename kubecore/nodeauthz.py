@@ -32,7 +32,9 @@ def allows(store: Store, node: str, target: Target) -> bool:
             return verb in ("get", *_WRITE) and target.name == node
         case ("coordination.k8s.io", "leases"):
             own = target.namespace == _LEASE_NAMESPACE and target.name in ("", node)
-            return own and (verb == "create" or (bool(target.name) and verb in ("get", *_WRITE, "delete")))
+            return own and (
+                verb == "create" or (bool(target.name) and verb in ("get", *_WRITE, "delete"))
+            )
         case ("", "pods"):
             if verb in ("list", "watch"):
                 return f"spec.nodeName={node}" in target.field_selector.split(",")

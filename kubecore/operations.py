@@ -13,6 +13,7 @@ from typing import Any
 
 from corekit.timestamps import rfc3339
 from kubecore import admission, deletion, metadata
+from kubecore.crds import check_crd, crd_status
 from kubecore.deletion import DeleteOptions
 from kubecore.errors import (
     ApiStatusError,
@@ -55,6 +56,7 @@ class Written:
     removed: bool = False
 
 
+Warnings = list[str]  # `list` is a method below
 DEFAULT_WRITE = WriteOptions()
 DEFAULT_DELETE = DeleteOptions()
 
@@ -87,7 +89,7 @@ class Operations:
     ) -> Page:
         """Return the selected objects of one namespace or all, or one page of them."""
         selects = selector(label_selector, field_selector)
-        scope = "|".join((resource.storage_name, namespace, label_selector, field_selector))
+        scope = f"{resource.storage_name}|{namespace}|{label_selector}|{field_selector}"
         token = self._pages.open(continue_token, scope) if continue_token else None
         if token and token.frozen:
             page = self._pages.next(token, limit)
@@ -98,7 +100,9 @@ class Operations:
             if selects:
                 entries = [e for e in entries if selects(e.parse())]
             page = self._pages.first(entries, self.store.revision, limit, scope)
-        entries = [in_version(resource, e) for e in page.entries] if resource.custom else page.entries
+        entries = (
+            [in_version(resource, e) for e in page.entries] if resource.custom else page.entries
+        )
         remaining = None if selects else page.remaining
         return Page(entries, page.revision, page.continue_token, remaining)
 
@@ -247,9 +251,7 @@ class Operations:
         written = await self._store_or_remove(resource, checked)
         return Written(written.entry, warnings, written.removed)
 
-    def _merge(
-        self, resource: Resource, current: Object, obj: Object, subresource: str
-    ) -> Object:
+    def _merge(self, resource: Resource, current: Object, obj: Object, subresource: str) -> Object:
         """Return what the update makes of `current`: each path of the API changes its own part only."""
         if subresource in ("status", "finalize"):
             if subresource == "status" and not resource.has_status:
@@ -272,13 +274,16 @@ class Operations:
         obj: Object,
         options: WriteOptions,
         old: Object | None = None,
-    ) -> tuple[Object, list[str]]:
+    ) -> tuple[Object, Warnings]:
         try:
             checked = check(resource, obj, field_validation=options.field_validation, old=old)
         except InvalidObjectError as exc:
             raise invalid(resource, exc) from exc
         except StrictDecodingError as exc:
             raise bad_request(exc.message) from exc
+        if resource.storage_name == CRDS:
+            self._check_crd(resource, checked.obj)
+            checked.obj["status"] = crd_status(checked.obj, self.registry.crds(), time.time())
         return checked.obj, checked.warnings
 
     def _require_namespace(self, resource: Resource, namespace: str, name: str) -> None:
@@ -288,10 +293,14 @@ class Operations:
         if entry is None:
             raise not_found(namespaces, namespace)
         if "deletionTimestamp" in entry.parse()["metadata"]:
-            problem = (
-                f"unable to create new content in namespace {namespace} because it is being terminated"
-            )
+            problem = f"unable to create new content in namespace {namespace} because it is being terminated"
             raise forbidden(resource, name, problem)
+
+    def _check_crd(self, resource: Resource, crd: Object) -> None:
+        try:
+            check_crd(crd)
+        except InvalidObjectError as exc:
+            raise invalid(resource, exc) from exc
 
     def _install(self, resource: Resource, obj: Object) -> None:
         """Serve what a CRD defines; refuse one whose names are taken."""
@@ -347,7 +356,10 @@ def in_version(resource: Resource, entry: StoredObject) -> StoredObject:
 
     The conversion is the strategy "None": the fields stay, the apiVersion changes.
     """
-    if not resource.custom or entry.raw.startswith(b'{"apiVersion":"%b"' % resource.api_version.encode()):
+    if not resource.custom or entry.raw.startswith(
+        b'{"apiVersion":"%b"' % resource.api_version.encode()
+    ):
         return entry
-    return StoredObject.encode({**entry.parse(), "apiVersion": resource.api_version}, entry.revision)
-
+    return StoredObject.encode(
+        {**entry.parse(), "apiVersion": resource.api_version}, entry.revision
+    )

@@ -63,7 +63,16 @@ def target_of(request: web.Request) -> Target:
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     if len(rest) > 3:
-        return Target(_verb(request, named=True), path, group, version, rest[0], namespace, rest[1], "/".join(rest[2:]))
+        return Target(
+            _verb(request, named=True),
+            path,
+            group,
+            version,
+            rest[0],
+            namespace,
+            rest[1],
+            "/".join(rest[2:]),
+        )
     plural, name, subresource = (*rest, "", "")[:3]
     if plural == "namespaces":
         namespace = name  # so that rights in a namespace cover the namespace object itself
@@ -173,17 +182,17 @@ def _from_yaml(raw: bytes) -> Any:
         raise ApiStatusError(413, "RequestEntityTooLarge", problem)
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-    class Loader(loader):  # type: ignore[misc]
-        # A date stays the text that it is in JSON.
-        yaml_implicit_resolvers = {
-            first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
-            for first, resolvers in loader.yaml_implicit_resolvers.items()
-        }
+    # A date stays the text that it is in JSON.
+    resolvers = {
+        first: [entry for entry in entries if not entry[0].endswith(":timestamp")]
+        for first, entries in loader.yaml_implicit_resolvers.items()
+    }
+    as_json = type("Loader", (loader,), {"yaml_implicit_resolvers": resolvers})
 
     try:
         # Aliases can make a page of text expand to gigabytes.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, Loader=loader)):
             raise bad_request("the body is YAML with aliases, which are not accepted")
-        return yaml.load(raw, Loader=Loader)  # noqa: S506  a safe loader's subclass
+        return yaml.load(raw, Loader=as_json)  # noqa: S506  a safe loader's subclass
     except (yaml.YAMLError, RecursionError, ValueError) as exc:
         raise bad_request("the body is not YAML: " + " ".join(str(exc).split())) from exc

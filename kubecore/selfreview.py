@@ -17,7 +17,10 @@ def review(authorizer: Authorizer, user: User, target: Target, body: Any) -> Obj
 
     Raises:  ApiStatusError 400: malformed; 404: another kind of review.
     """
-    if target.plural not in ("selfsubjectaccessreviews", "subjectaccessreviews") or target.version != "v1":
+    if (
+        target.plural not in ("selfsubjectaccessreviews", "subjectaccessreviews")
+        or target.version != "v1"
+    ):
         raise unknown_path()
     spec = body.get("spec") if isinstance(body, dict) else None
     if not isinstance(spec, dict):

@@ -37,7 +37,7 @@ class ApiServer:
     async def __aenter__(self) -> Self:
         host, port = split_address(self._settings.address)
         context = tls_context(self._settings)
-        asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES  # type: ignore[attr-defined]
+        asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
         self._runner = web.AppRunner(
             self._api.application(),
             handler_cancellation=True,

@@ -46,7 +46,9 @@ class StoredObject:
         metadata = obj["metadata"]
         metadata["resourceVersion"] = str(revision)
         ordered = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], **obj}
-        return cls(metadata.get("namespace", ""), metadata["name"], revision, _encoder.encode(ordered))
+        return cls(
+            metadata.get("namespace", ""), metadata["name"], revision, _encoder.encode(ordered)
+        )
 
     def parse(self) -> Object:
         """Return the object as a dict of the caller's own."""

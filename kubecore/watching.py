@@ -28,7 +28,9 @@ class Subscription:
     Leaving the selection is a DELETED, entering it an ADDED. Use it as a context manager.
     """
 
-    def __init__(self, hub: WatchHub, storage: str, namespace: str, selects: Selects | None) -> None:
+    def __init__(
+        self, hub: WatchHub, storage: str, namespace: str, selects: Selects | None
+    ) -> None:
         self.storage, self._namespace, self._selects, self._hub = storage, namespace, selects, hub
         self._queue: deque[Change] = deque()
         self._wake = asyncio.Event()
@@ -101,7 +103,9 @@ class Subscription:
         before = previous is not None and self._selects(self._hub.parsed(previous))
         if after:
             kind = "MODIFIED" if before else "ADDED"
-            return Change("ADDED" if kind == "ADDED" else "MODIFIED", self.storage, change.entry, previous)
+            return Change(
+                "ADDED" if kind == "ADDED" else "MODIFIED", self.storage, change.entry, previous
+            )
         if not before or previous is None:
             return None
         if change.type == "DELETED":

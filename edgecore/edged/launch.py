@@ -11,7 +11,7 @@ from edgecore.edged.containerconfig import container_config, hosts_file
 from edgecore.edged.environment import Lookup, expand, resolve_environment
 from edgecore.edged.payload import VolumeError
 from edgecore.edged.podspec import Container, Pod, Volume, VolumeMount
-from edgecore.edged.runtime import ContainerStartError, ImageState, Mount, SandboxConfig
+from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
 from edgecore.edged.site import Site
 from edgecore.edged.subpath import pin
 from edgecore.edged.volumes import PodVolumes
@@ -20,7 +20,7 @@ TERMINATION_MESSAGE_BYTES = 4096
 # kubelet's limits for FallbackToLogsOnError.
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80
 
-# (reason, message, container, warning)
+# Called with reason, message, container, and whether it is a warning.
 Emit = Callable[[str, str, str, bool], None]
 
 
@@ -39,7 +39,7 @@ class Launch:
 
     async def start(self, container: Container, attempt: int) -> None:
         """Create and start `container`. Raises: ContainerStartError, RuntimeUnavailableError."""
-        image = await self._image(container)
+        await self._ensure_image(container)
         config_env = resolve_environment(
             self.pod, container, self.lookup, self.site.facts(self.pod_ips)
         )
@@ -48,7 +48,7 @@ class Launch:
             self.pod,
             container,
             attempt,
-            image=image.id or container.image,
+            image=container.image,
             env=config_env,
             mounts=mounts,
             memory_capacity_bytes=int(self.site.allocatable.get("memory", 0)),
@@ -59,8 +59,8 @@ class Launch:
         await runtime.start_container(container_id)
         self.emit("Started", f"Started container {name}", name, False)
 
-    async def _image(self, container: Container) -> ImageState:
-        """Return the image, fetched if the policy asks for it."""
+    async def _ensure_image(self, container: Container) -> None:
+        """Have the image present, fetched if the policy asks for it."""
         reference, name, policy = container.image, container.name, container.pull_policy
         if not reference or reference != reference.strip():
             raise ContainerStartError(
@@ -70,14 +70,14 @@ class Launch:
         if present is not None and policy != "Always":
             message = f'Container image "{reference}" already present on machine'
             self.emit("Pulled", message, name, False)
-            return present
+            return
         if policy == "Never":
             message = f'Container image "{reference}" is not present with pull policy of Never'
             self.emit("ErrImageNeverPull", message, name, True)
             raise ContainerStartError("ErrImageNeverPull", message)
-        return await self._pull(container)
+        await self._pull(container)
 
-    async def _pull(self, container: Container) -> ImageState:
+    async def _pull(self, container: Container) -> None:
         reference, name = container.image, container.name
         self.emit("Pulling", f'Pulling image "{reference}"', name, False)
         begun_s = self.site.clock()
@@ -93,7 +93,6 @@ class Launch:
             f"including waiting). Image size: {image.size_bytes} bytes."
         )
         self.emit("Pulled", message, name, False)
-        return image
 
     def _mounts(self, container: Container, attempt: int, env: dict[str, str]) -> list[Mount]:
         """Return the bind mounts of `container`; blocks."""

@@ -73,7 +73,7 @@ class Actor:
             config = await self._sandbox(pod, view.sandbox.attempt)
             launch = Launch(
                 self._site, pod, self._volumes, lookup, view.sandbox.id, config, pod_ips,
-                self._reporter.emit,
+                self._reporter,
             )  # fmt: skip
             for start in starts:
                 await self._start(launch, start)

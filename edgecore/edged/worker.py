@@ -128,55 +128,59 @@ class PodWorker:
         """Bring the pod to what its record says; return the seconds until it must be looked at again."""
         if self._pod is None or self._problem:
             return await self._refuse()
-        pod, memory = self._pod, self.memory
+        pod = self._pod
         lookup = await fetch_references(pod, self._site.store)
         if self._retry_now:
             self._actor.forget_config_failures()
             self._retry_now = False
-        self._warn_of_unserved(pod)
+        self._warn_of_unserved()
         previous: list[Any] = []
         while True:
-            view = await self._observe(pod)
-            now_s = self._site.clock()
-            step = plan(pod, view, memory, now_s)
-            if step.outcome:
-                memory.outcome, memory.reason = step.outcome, step.reason
-                memory.message = step.message
-                logger.info("pod %s", step.outcome.lower(), extra=self._log_extra)
-                if step.reason:
-                    self._reporter.emit(step.reason, step.message, "", True)
-                continue
-            self._actor.tell_holds(pod, step.holds)
-            await self._publish(pod, view, step, now_s)
-            if not step.actions:
-                break
-            if step.actions == previous:
+            view, step = await self._look(pod)
+            if not step.actions and not step.outcome:
+                return await self._settled(pod, view, step, lookup)
+            if self._gone or pod is not self._pod:
+                return 0.0  # the record changed under way
+            if step.actions and step.actions == previous:
                 await asyncio.sleep(SETTLE_S)
             previous = step.actions
             retry_s = await self._act(pod, step, view, lookup)
             if retry_s is not None:
-                await self._publish(pod, await self._observe(pod), step, self._site.clock())
+                await self._reporter.flush()
                 return retry_s
-            if self._wake.is_set() and (self._gone or pod is not self._pod):
-                return 0.0  # the record changed under way
+
+    async def _look(self, pod: Pod) -> tuple[View, Plan]:
+        """Observe and plan; tell what there is to tell."""
+        view, memory, now_s = await self._observe(pod), self.memory, self._site.clock()
+        step = plan(pod, view, memory, now_s)
+        if step.outcome:
+            memory.outcome, memory.reason = step.outcome, step.reason
+            memory.message = step.message
+            logger.info("pod %s", step.outcome.lower(), extra=self._log_extra)
+            if step.reason:
+                self._reporter.emit(step.reason, step.message, "", True)
+        self._actor.tell_holds(pod, step.holds)
+        await self._publish(pod, view, step, now_s)
+        return view, step
+
+    async def _settled(self, pod: Pod, view: View, step: Plan, lookup: Lookup) -> float | None:
+        """Do what is due once there is nothing to start or stop."""
         if pod.is_deleting:
             await self._finish_deletion(pod, view)
             return None
-        if self._running(view):
-            await asyncio.to_thread(
-                self._volumes.refresh, pod, lookup, self._site.facts(self._ips(pod, view))
-            )
+        if any(c.phase is ContainerPhase.RUNNING for c in view.latest.values()):
+            facts = self._site.facts(self._ips(pod, view))
+            await asyncio.to_thread(self._volumes.refresh, pod, lookup, facts)
         return None if step.wake_s is None else step.wake_s - self._site.clock()
 
     async def _act(self, pod: Pod, step: Plan, view: View, lookup: Lookup) -> float | None:
         """Do the planned actions; return seconds to wait if one of them cannot be done now."""
-        if blocked := unserved.unserved_volume(self._tree):
-            if self._actor.starts_something(step.actions):
-                name, reason = blocked
-                message = f'MountVolume.SetUp failed for volume "{name}" : {reason}'
-                self._actor.tell_once("FailedMount", message)
-                await self._reporter.flush()
-                return WAKE_LIMIT_S
+        blocked = unserved.unserved_volume(self._tree)
+        if blocked and self._actor.starts_something(step.actions):
+            name, reason = blocked
+            message = f'MountVolume.SetUp failed for volume "{name}" : {reason}'
+            self._actor.tell_once("FailedMount", message)
+            return WAKE_LIMIT_S
         ips = self._ips(pod, view)
         retry: list[float | None] = [None]
 
@@ -228,11 +232,7 @@ class PodWorker:
     def _ips(self, pod: Pod, view: View) -> list[str]:
         return pod_ips(pod, view, self._site.host_ips)
 
-    @staticmethod
-    def _running(view: View) -> bool:
-        return any(c.phase is ContainerPhase.RUNNING for c in view.latest.values())
-
-    def _warn_of_unserved(self, pod: Pod) -> None:
+    def _warn_of_unserved(self) -> None:
         if self.memory.warned:
             return
         self.memory.warned = True
@@ -251,6 +251,7 @@ class PodWorker:
         await self._reporter.flush({"phase": "Failed", "reason": "InvalidPod", "message": message})
         if self._deleting:
             await self._clear(self._grace_s)
+            await self._remove_files(self._actor.log_dir(self._pod))
             await self._reporter.end()
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from edgecore.edged.containerconfig import container_config, hosts_file
 from edgecore.edged.environment import Lookup, expand, resolve_environment
 from edgecore.edged.payload import VolumeError
 from edgecore.edged.podspec import Container, Pod, Volume, VolumeMount
-from edgecore.edged.runtime import ContainerStartError, ImageState, Mount, SandboxConfig
+from edgecore.edged.reporter import PodReporter
+from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
 from edgecore.edged.site import Site
 from edgecore.edged.subpath import pin
 from edgecore.edged.volumes import PodVolumes
@@ -19,9 +19,6 @@ from edgecore.edged.volumes import PodVolumes
 TERMINATION_MESSAGE_BYTES = 4096
 # kubelet's limits for FallbackToLogsOnError.
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80
-
-# (reason, message, container, warning)
-Emit = Callable[[str, str, str, bool], None]
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,11 @@ class Launch:
     sandbox_id: str
     sandbox: SandboxConfig
     pod_ips: list[str]
-    emit: Emit
+    reporter: PodReporter
 
     async def start(self, container: Container, attempt: int) -> None:
         """Create and start `container`. Raises: ContainerStartError, RuntimeUnavailableError."""
-        image = await self._image(container)
+        await self._ensure_image(container)
         config_env = resolve_environment(
             self.pod, container, self.lookup, self.site.facts(self.pod_ips)
         )
@@ -48,19 +45,19 @@ class Launch:
             self.pod,
             container,
             attempt,
-            image=image.id or container.image,
+            image=container.image,
             env=config_env,
             mounts=mounts,
             memory_capacity_bytes=int(self.site.allocatable.get("memory", 0)),
         )
         runtime, name = self.site.runtime, container.name
         container_id = await runtime.create_container(self.sandbox_id, config, self.sandbox)
-        self.emit("Created", f"Created container: {name}", name, False)
+        self.reporter.emit("Created", f"Created container: {name}", name, False)
         await runtime.start_container(container_id)
-        self.emit("Started", f"Started container {name}", name, False)
+        self.reporter.emit("Started", f"Started container {name}", name, False)
 
-    async def _image(self, container: Container) -> ImageState:
-        """Return the image, fetched if the policy asks for it."""
+    async def _ensure_image(self, container: Container) -> None:
+        """Have the image present, fetched if the policy asks for it."""
         reference, name, policy = container.image, container.name, container.pull_policy
         if not reference or reference != reference.strip():
             raise ContainerStartError(
@@ -69,31 +66,31 @@ class Launch:
         present = await self.site.runtime.image(reference)
         if present is not None and policy != "Always":
             message = f'Container image "{reference}" already present on machine'
-            self.emit("Pulled", message, name, False)
-            return present
+            self.reporter.emit("Pulled", message, name, False)
+            return
         if policy == "Never":
             message = f'Container image "{reference}" is not present with pull policy of Never'
-            self.emit("ErrImageNeverPull", message, name, True)
+            self.reporter.emit("ErrImageNeverPull", message, name, True)
             raise ContainerStartError("ErrImageNeverPull", message)
-        return await self._pull(container)
+        await self._pull(container)
 
-    async def _pull(self, container: Container) -> ImageState:
+    async def _pull(self, container: Container) -> None:
         reference, name = container.image, container.name
-        self.emit("Pulling", f'Pulling image "{reference}"', name, False)
+        self.reporter.emit("Pulling", f'Pulling image "{reference}"', name, False)
+        await self.reporter.flush()  # a pull can take minutes
         begun_s = self.site.clock()
         try:
             image = await self.site.runtime.pull(reference)
         except ContainerStartError as exc:
             message = f'Failed to pull image "{reference}": {exc.message}'
-            self.emit("Failed", message, name, True)
+            self.reporter.emit("Failed", message, name, True)
             raise
         took_s = max(self.site.clock() - begun_s, 0.0)
         message = (
             f'Successfully pulled image "{reference}" in {took_s:.3g}s ({took_s:.3g}s '
             f"including waiting). Image size: {image.size_bytes} bytes."
         )
-        self.emit("Pulled", message, name, False)
-        return image
+        self.reporter.emit("Pulled", message, name, False)
 
     def _mounts(self, container: Container, attempt: int, env: dict[str, str]) -> list[Mount]:
         """Return the bind mounts of `container`; blocks."""

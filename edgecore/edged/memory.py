@@ -68,6 +68,7 @@ class PodMemory(msgspec.Struct, kw_only=True, omit_defaults=True):
     message: str = ""
     ended: bool = False
     warned: bool = False  # of fields that are not served: once per pod, also across restarts
+    init_names: tuple[str, ...] = ()
     containers: dict[str, ContainerMemory] = {}
     status: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-.PHONY: up down test test-purepy memory lint type proto bench clean
+.PHONY: up down test test-purepy lint type proto bench clean
 RUN = @exec deploy/bootstrap.sh run
 DEV = @exec deploy/bootstrap.sh dev
 export PYTHON
@@ -7,9 +7,8 @@ up: ; $(RUN) python -m armadillo up $(ARGS)
 down: ; $(RUN) python -m armadillo down $(ARGS)
 test: ; $(DEV) python -m pytest $(ARGS)
 test-purepy: ; $(DEV) env SYNCCORE_PUREPY=1 python -m pytest --purepy -m "not e2e" $(ARGS)
-memory: ; $(DEV) python benchmarks/memory.py $(ARGS)
 lint: ; $(DEV) sh -c "ruff format --check . && ruff check . && lint-imports"
 type: ; $(DEV) mypy
 proto: ; $(DEV) deploy/proto.sh
-bench: ; $(DEV) sh -c 'for program in benchmarks/*.py; do python "$$program" $(ARGS) || exit 1; done'
+bench: ; $(DEV) python benchmarks/memory.py $(ARGS)
 clean: ; @deploy/clean.sh

@@ -7,32 +7,27 @@ from typing import Any
 
 import yaml
 
-import devicemodels
 from corekit.errors import ConfigError
+from devicemodels.manifests import crd_documents, sample_documents
 
 TREE = Path(__file__).parents[2]
-MODELS = Path(devicemodels.__file__).parent
+ROLES = TREE / "deploy" / "rbac.yaml"
 DEMO_NAMESPACE, DEMO_DEVICE = "default", "lamp-01"
 
 
 def cluster_objects() -> list[dict[str, Any]]:
     """Return definitions first, then roles: everything cloudcore needs before it starts."""
-    manifests = [*sorted((MODELS / "crds").glob("*.yaml")), TREE / "deploy" / "rbac.yaml"]
-    return [obj for path in manifests for obj in load_manifest(path)]
+    return [*crd_documents(), *load_manifest(ROLES)]
 
 
 def demo_objects(node: str) -> list[dict[str, Any]]:
     """Return the lamp's model and the lamp itself, on `node`."""
-    objects = [
-        obj
-        for path in sorted((MODELS / "samples").glob("lamp*.yaml"))
-        for obj in load_manifest(path)
-    ]
+    objects = sample_documents()
     for obj in objects:
         obj["metadata"]["namespace"] = DEMO_NAMESPACE
         if obj["kind"] == "Device":
             obj["spec"]["nodeName"] = node
-    return sorted(objects, key=lambda obj: obj["kind"] == "Device")
+    return objects
 
 
 def load_manifest(path: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from armadillo.up.plan import Plan, broker
 
 def welcome(plan: Plan) -> str:
     """Return where the kubeconfig is and five commands to try."""
-    patch = '{"spec":{"properties":[{"name":"power","desired":{"value":"on"}}]}}'
+    # A JSON patch names one value; a merge patch would replace the whole list of properties.
+    patch = '[{"op":"replace","path":"/spec/properties/0/desired/value","value":"false"}]'
     lines = [
         "",
         f"kubeconfig: {plan.kubeconfig}",
@@ -23,7 +24,7 @@ def welcome(plan: Plan) -> str:
     ]
     if plan.options.demo:
         lines += [
-            f"  kubectl patch device lamp-01 --type merge -p '{patch}'",
+            f"  kubectl patch device lamp-01 --type json -p '{patch}'",
             "  kubectl get device lamp-01 -o yaml",
         ]
     else:

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from edgecore.edged.process.files import ContainerRecord, RuntimeFiles, SandboxRecord
 from edgecore.edged.process.liveness import boot_id, is_alive, signal_group
-from edgecore.edged.references import check_reference
+from edgecore.edged.imagenames import check_reference
 from edgecore.edged.runtime import (
     ContainerConfig,
     ContainerPhase,

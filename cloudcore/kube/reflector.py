@@ -189,15 +189,23 @@ class Reflector:
             self._malformed(exc)
         if event.type == "ERROR":
             raise self._watch_error(event.object)
+        if event.type == "BOOKMARK":  # an object with nothing but a resourceVersion
+            self._version = self._newest = self._bookmark(event.object)
+            return
         obj = self._decode(event.object)
         if event.type in ("ADDED", "MODIFIED"):
             self._sink.upsert(obj)
         elif event.type == "DELETED":
             self._sink.delete(obj.key)
-        elif event.type != "BOOKMARK":
+        else:
             self._malformed(f"unknown event type {event.type[:40]!r}")
-        if obj.resource_version:
-            self._version = self._newest = obj.resource_version
+        self._version = self._newest = obj.resource_version
+
+    def _bookmark(self, raw: msgspec.Raw) -> str:
+        try:
+            return _list_decoder.decode(raw).metadata.resourceVersion
+        except msgspec.DecodeError as exc:
+            self._malformed(exc)
 
     def _watch_error(self, raw: msgspec.Raw) -> KubeApiError:
         try:

@@ -17,7 +17,8 @@ from corekit.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 # Labels are kinds, verbs and outcomes, never node or object names: those would grow without bound.
-sent_objects = Counter("armadillo_sent_objects", "Deltas sent to nodes.", ["kind", "op"])
+sent_objects = Counter("armadillo_objects_sent", "Deltas sent to nodes.", ["kind", "op"])
+joins = Counter("armadillo_joins", "Nodes that joined, by what their digest said.", ["digest"])
 reports = Counter(
     "armadillo_reports", "Reports of nodes, by what became of them.", ["kind", "result"]
 )

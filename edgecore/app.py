@@ -37,8 +37,11 @@ def main() -> int:
 async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     """Run all components until `stop` is set. Nothing here waits for the network."""
     node = settings.node.name or socket.gethostname()
-    address = settings.node.address or node_address(settings.hub.server)
     logger.info("edgecore: node %s", node, extra={"codec": "compiled" if COMPILED else "python"})
+
+    def address() -> str:
+        return settings.node.address or node_address(settings.hub.server)
+
     store = MetaStore(Path(settings.store.path))
     hub = EdgeHub(settings.hub, node, store)
     runtime = choose_runtime(settings.pods, node)
@@ -49,7 +52,14 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     components += [
         bus,
         DeviceTwin(store, bus, node),
-        Edged(settings.pods, node, address, store, runtime),
+        Edged(
+            settings.pods,
+            node_name=node,
+            store=store,
+            runtime=runtime,
+            address=address,
+            uplink=hub,
+        ),
         NodeReporter(settings, node, address, store, hub, runtime),
         hub,
     ]

@@ -39,8 +39,8 @@ class CloudStream(Protocol):
 class HubCounters(Protocol):
     """What the hub counts."""
 
-    def sent(self, kind: str, count: int) -> None:
-        """Count objects of `kind` sent downstream."""
+    def sent(self, kind: str, op: str, count: int) -> None:
+        """Count deltas of `kind` ("" if only its hash is known) sent downstream."""
 
     def joined(self, *, in_sync: bool) -> None:
         """Count a node that joined."""
@@ -136,8 +136,9 @@ class NodeLink:
         while True:
             await self._to_send.wait()
             self._to_send.clear()
-            for kind, count in Counter(d.key.kind for d in self._session.pump()).items():
-                self._counters.sent(kind, count)
+            sent = Counter((d.key.kind, d.op.name.lower()) for d in self._session.pump())
+            for (kind, op), count in sent.items():
+                self._counters.sent(kind, op, count)
             await self._stream.send(self._session.outgoing())
 
     async def _tick(self) -> None:

@@ -37,7 +37,9 @@ class HubStore(Protocol):
     async def commit(self, commit: Commit) -> None:
         """Return once durable."""
 
-    async def unsent(self, lane: Lane, after: int, limit: int, max_bytes: int) -> list[OutboxRow]:
+    async def unsent(
+        self, lane: Lane, after: int, limit: int, max_bytes: int
+    ) -> Sequence[OutboxRow]:
         """Return outbox rows of `lane` newer than version `after`, oldest first."""
 
     async def acknowledge(self, lane: Lane, rows: Sequence[tuple[ObjectKey, int]]) -> None:

@@ -83,7 +83,7 @@ class FakeCounters:
         self.sent_objects: Counter[str] = Counter()
         self.joins: list[bool] = []
 
-    def sent(self, kind, count):
+    def sent(self, kind, op, count):
         self.sent_objects[kind] += count
 
     def joined(self, *, in_sync):

@@ -1,0 +1,81 @@
+"""cloudcore's `main()`: reads the settings and runs the components in dependency order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from cloudcore import metrics
+from cloudcore.cloudhub.server import CloudHub
+from cloudcore.devicecontroller.controller import DeviceController
+from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
+from cloudcore.edgecontroller.upstream import NodeReports
+from cloudcore.kube.client import KubeClient
+from cloudcore.kube.informer import Informers
+from cloudcore.kube.kubeconfig import load_endpoint
+from cloudcore.kube.resources import DEVICE_MODELS, DEVICES
+from cloudcore.metrics import MetricsServer
+from cloudcore.seams import ReportSink
+from cloudcore.settings import CloudSettings
+from corekit.daemon import run_daemon
+from corekit.lifecycle import run_components
+from synccore.codec import COMPILED
+from synccore.messages import Delta
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run cloudcore; return the exit status."""
+    return run_daemon("cloudcore", CloudSettings, serve)
+
+
+async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
+    """Run all components until `stop` is set."""
+    logger.info("cloudcore: starting", extra={"codec": "compiled" if COMPILED else "python"})
+    endpoint = await asyncio.to_thread(load_endpoint, settings.kube.kubeconfig)
+    async with KubeClient(endpoint) as client:
+        informers = Informers(client, settings.kube)
+        controller = EdgeController(informers, client, settings.kube)
+        reports = NodeReports(informers, client)
+        devices = DeviceController(
+            client,
+            settings.devices,
+            devices=informers.of(DEVICES),
+            models=informers.of(DEVICE_MODELS),
+            nodes=nodes_informer(informers),
+        )
+        hub = CloudHub(
+            settings.hub,
+            source=controller,
+            sink=ReportRouter(reports, devices),
+            counters=PrometheusCounters(),
+        )
+        await run_components(
+            [MetricsServer(settings.metrics, settings.hub), informers, controller, devices, hub],
+            stop,
+        )
+
+
+class ReportRouter:
+    """`ReportSink` that hands devices to one sink and everything else to the other, which refuses what it must."""
+
+    def __init__(self, nodes: ReportSink, devices: ReportSink) -> None:
+        self._nodes, self._devices = nodes, devices
+
+    async def write(self, node: str, delta: Delta) -> None:
+        """Return when the report is durable or can never be."""
+        sink = self._devices if delta.key.kind == "Device" else self._nodes
+        await sink.write(node, delta)
+
+
+class PrometheusCounters:
+    """`HubCounters` over prometheus_client."""
+
+    def sent(self, kind: str, op: str, count: int) -> None:
+        """Count deltas sent downstream."""
+        metrics.sent_objects.labels(kind, op).inc(count)
+
+    def joined(self, *, in_sync: bool) -> None:
+        """Count a node that joined."""
+        metrics.joins.labels("in_sync" if in_sync else "resync").inc()

@@ -20,7 +20,7 @@ from corekit.logs import RepeatedFault
 from edgecore.edged.events import EventRecorder
 from edgecore.edged.memory import PodMemory
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
-from edgecore.edged.site import OWNER, Site
+from edgecore.edged.site import OWNER, RuntimeId, Site
 from edgecore.edged.worker import PodWorker
 from edgecore.records import Commit, RecordStore, StoredObject, Uplink
 from edgecore.settings import PodSettings
@@ -52,7 +52,6 @@ class Edged:
         uplink: Uplink | None = None,
     ) -> None:
         self._store, self._runtime, self._clock, self._uplink = store, runtime, clock, uplink
-        self._runtime_id = runtime.name
         self._site = Site(
             node_name=node_name,
             settings=settings,
@@ -61,7 +60,7 @@ class Edged:
             recorder=EventRecorder(node_name, clock),
             clock=clock,
             address=address,
-            runtime_id=lambda: self._runtime_id,
+            runtime_id=RuntimeId(runtime),
             allocatable=allocatable or {},
         )
         self._workers: dict[str, PodWorker] = {}
@@ -69,13 +68,14 @@ class Edged:
         self._memories: dict[str, bytes] = {}
         self._seen: dict[str, list[SandboxState]] = {}
         self._connected_since_s: float | None = None
-        self._known_database = False
+        self._known_database = self._files_checked = False
         self._fault = RepeatedFault(logger, "container runtime")
 
     async def __aenter__(self) -> Self:
         self._feed = self._store.feed("Pod", "ConfigMap", "Secret")
         self._memories = await self._store.local(OWNER)
-        self._known_database = self._memories.pop(_KNOWN_DATABASE, None) is not None
+        self._known_database = bool(self._memories)
+        self._memories.pop(_KNOWN_DATABASE, None)
         await asyncio.to_thread(self._site.volume_root.mkdir, parents=True, exist_ok=True)
         return self
 
@@ -108,8 +108,7 @@ class Edged:
         reachable = False
         while True:
             try:
-                if not reachable:
-                    self._runtime_id = (await self._runtime.version()).name
+                known = set(self._workers)
                 listed = await self._runtime.list_sandboxes()
             except RuntimeUnavailableError as exc:
                 reachable = False
@@ -119,11 +118,14 @@ class Edged:
                     self._wake_all()
                 reachable = True
                 self._fault.cleared()
-                await self._compare(listed)
+                await self._compare(listed, known)
             await asyncio.sleep(RELIST_S)
 
-    async def _compare(self, listed: list[SandboxState]) -> None:
-        """Wake the workers whose pods look different, and see to what belongs to no pod."""
+    async def _compare(self, listed: list[SandboxState], known: set[str]) -> None:
+        """Wake the workers whose pods look different, and see to what belongs to no pod.
+
+        Shapes:  known: uids that had a worker before the listing: one that just ended may still be listed.
+        """
         now: dict[str, list[SandboxState]] = {}
         for sandbox in listed:
             now.setdefault(sandbox.pod.uid, []).append(sandbox)
@@ -131,8 +133,8 @@ class Edged:
             if uid in self._workers and now.get(uid) != self._seen.get(uid):
                 self._workers[uid].poke()
         self._seen = now
-        strangers = now.keys() - self._workers.keys()
-        if await self._may_end_strangers():
+        strangers = now.keys() - self._workers.keys() - known
+        if (strangers or not self._files_checked) and await self._may_end_strangers():
             for uid in strangers:
                 identity = now[uid][0].pod
                 logger.warning(
@@ -141,7 +143,8 @@ class Edged:
                 )
                 memory = PodMemory(namespace=identity.namespace, name=identity.name)
                 self._spawn(uid, PodWorker(self._site, uid, memory))
-            await self._remove_stray_files()
+            if not self._files_checked:
+                await self._remove_stray_files()
 
     async def _may_end_strangers(self) -> bool:
         """Return whether the store can be trusted to hold every pod of this node."""
@@ -159,7 +162,8 @@ class Edged:
         return True
 
     async def _remove_stray_files(self) -> None:
-        """End pods that left only files behind."""
+        """End pods that left only files behind; once, because every worker sees to its own."""
+        self._files_checked = True
         folders = await asyncio.to_thread(_names_in, self._site.volume_root)
         for uid in folders - self._workers.keys():
             self._spawn(uid, PodWorker(self._site, uid, PodMemory(namespace="", name=uid)))

@@ -59,7 +59,7 @@ class PodReporter:
         await self._site.store.commit(
             Commit(reports=self._pending, local={(OWNER, self._uid): None})
         )
-        self._pending = []
+        self._pending, self._stored = [], b""
 
     @property
     def _key(self) -> ObjectKey:

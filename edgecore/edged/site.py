@@ -16,11 +16,24 @@ from edgecore.settings import PodSettings
 OWNER = "edged"  # of what edged keeps with Commit.local
 
 
+class RuntimeId:
+    """The prefix of container ids, asked of the runtime once."""
+
+    def __init__(self, runtime: ContainerRuntime) -> None:
+        self._runtime, self._name = runtime, ""
+
+    async def get(self) -> str:
+        """Return it. Raises: RuntimeUnavailableError."""
+        if not self._name:
+            self._name = (await self._runtime.version()).name
+        return self._name
+
+
 @dataclass(frozen=True)
 class Site:
     """One node, as its pods' workers see it.
 
-    Shapes:  address: returns the node's main address, "" while unknown. runtime_id: prefix of container ids.
+    Shapes:  address: returns the node's main address, "" while unknown. allocatable: resource name -> amount.
     """
 
     node_name: str
@@ -30,7 +43,7 @@ class Site:
     recorder: EventRecorder
     clock: Callable[[], float]
     address: Callable[[], str]
-    runtime_id: Callable[[], str]
+    runtime_id: RuntimeId
     allocatable: Mapping[str, Decimal]
 
     @property

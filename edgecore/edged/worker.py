@@ -225,7 +225,9 @@ class PodWorker:
 
     async def _publish(self, pod: Pod, view: View, step: Plan, now_s: float) -> None:
         holds = {**self._actor.failures(), **step.holds}
-        around = Surroundings(self._site.host_ips, self._site.runtime_id(), holds, self._messages)
+        around = Surroundings(
+            self._site.host_ips, await self._site.runtime_id.get(), holds, self._messages
+        )
         status = pod_status(pod, view, self.memory, around, now_s)
         await self._reporter.flush(status)
 
@@ -274,8 +276,9 @@ class PodWorker:
         if not self._gone:
             return False  # its record came back meanwhile
         await self._reporter.forget()
-        logger.info("pod is gone", extra=self._log_extra)
-        return True
+        if self._gone:
+            logger.info("pod is gone", extra=self._log_extra)
+        return self._gone
 
     async def _clear(self, grace_s: float) -> None:
         while sandboxes := await self._site.runtime.sandbox(self.uid):

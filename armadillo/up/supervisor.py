@@ -42,6 +42,7 @@ class Child:
         self.process: asyncio.subprocess.Process | None = None
         self.gave_up = False
         self.restarts = 0
+        self.last_words = ""
         self.stopping = asyncio.Event()
         self.changing = (
             asyncio.Lock()
@@ -127,16 +128,17 @@ class Supervisor:
                 return
 
     async def _after_death(self, child: Child, status: int, backoff: Backoff) -> None:
-        name, last = child.program.name, tail(child.log)
+        name, words = child.program.name, tail(child.log)
+        # Said once: a child that dies of the same thing again and again must not fill the screen.
+        last = f"; its last lines:\n{words}" if words != child.last_words else ""
+        child.last_words = words
         cause = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         if status == EXIT_USAGE:
             child.gave_up = True
-            self._console.step(f"{name} {cause} and is not started again; its last lines:\n{last}")
+            self._console.step(f"{name} {cause} and is not started again{last}")
             return
         delay_s = backoff.next_delay_s()
-        self._console.step(
-            f"{name} {cause}, starting it again in {delay_s:.1f} s; its last lines:\n{last}"
-        )
+        self._console.step(f"{name} {cause}, starting it again in {delay_s:.1f} s{last}")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(child.stopping.wait(), delay_s)
         child.restarts += 1

@@ -14,8 +14,8 @@ from armadillo.up.console import Console, tail
 from armadillo.up.processes import write_pid_file
 from corekit.backoff import Backoff
 
-# All of it together must stop within 10 s of Ctrl-C; each child gets its share of what is left.
-STOP_TOTAL_S = 9.0
+# All of it, and containerd after it, must stop within 10 s of Ctrl-C; each child gets its share of what is left.
+STOP_TOTAL_S = 7.0
 STOP_EACH_S = 4.0
 # A child that ran this long had started well: its next failure is a new one.
 HEALTHY_S = 30.0

@@ -28,7 +28,7 @@ def program(name, code, stage=0):
 
 async def until(predicate):
     async with asyncio.timeout(10):
-        while not predicate():  # noqa: ASYNC110 - what it asks about sets no event
+        while not predicate():
             await asyncio.sleep(0.02)
 
 

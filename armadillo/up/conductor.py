@@ -61,10 +61,9 @@ class Conductor:
                 await stack.enter_async_context(self._keeper)
             await stack.enter_async_context(self._supervisor)
             await _unless(stop, self._start())
-            if stop.is_set():
-                return
-            self._console.plain(welcome(self._plan))
-            await stop.wait()
+            if not stop.is_set():
+                self._console.plain(welcome(self._plan))
+                await stop.wait()
             self._console.step("stopping")
             await self._say_what_stays()
         self._console.step("stopped")
@@ -87,7 +86,7 @@ class Conductor:
             self._console.step(f"pods run as plain processes: {plan.runtime_reason}")
             return
         await self._keeper.start()
-        self._console.step(f"containerd is ready ({self._keeper.containerd.socket})")
+        self._console.step(f"containerd ({self._keeper.containerd.socket}): ready")
 
     async def _start_cluster(self) -> None:
         plan, api = self._plan, self._own_api

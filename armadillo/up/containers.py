@@ -16,6 +16,7 @@ from armadillo.up.state import StateLayout
 from corekit.backoff import Backoff
 
 WATCH_S = 0.5
+STOP_S = 2.5
 # StopPodSandbox waits for the containers' own end, which containerd bounds at 10 s each.
 CRI_TIMEOUT_S = 30.0
 
@@ -52,7 +53,7 @@ class ContainerdKeeper:
             self._call is not None
         ):  # a thread cannot be cancelled, and must not start it after we stopped it
             await asyncio.wait([self._call])
-        await asyncio.to_thread(self.containerd.stop)
+        await asyncio.to_thread(self.containerd.stop, STOP_S)
 
     def _blocking_start(self) -> None:
         self._process = self.containerd.start()

@@ -41,7 +41,7 @@ class Readiness:
             except ApiNotReadyError as exc:
                 problem = str(exc)
             if not problem:
-                self.console.step(f"{what} is ready")
+                self.console.step(f"{what}: ready")
                 return
             self._check(what, child, problem)
             await asyncio.sleep(POLL_S)

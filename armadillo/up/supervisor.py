@@ -14,8 +14,8 @@ from armadillo.up.console import Console, tail
 from armadillo.up.processes import write_pid_file
 from corekit.backoff import Backoff
 
-# All of it together must stop within 10 s of Ctrl-C; each child gets its share of what is left.
-STOP_TOTAL_S = 9.0
+# All of it, and containerd after it, must stop within 10 s of Ctrl-C; each child gets its share of what is left.
+STOP_TOTAL_S = 7.0
 STOP_EACH_S = 4.0
 # A child that ran this long had started well: its next failure is a new one.
 HEALTHY_S = 30.0
@@ -42,6 +42,7 @@ class Child:
         self.process: asyncio.subprocess.Process | None = None
         self.gave_up = False
         self.restarts = 0
+        self.last_words = ""
         self.stopping = asyncio.Event()
         self.changing = (
             asyncio.Lock()
@@ -127,16 +128,17 @@ class Supervisor:
                 return
 
     async def _after_death(self, child: Child, status: int, backoff: Backoff) -> None:
-        name, last = child.program.name, tail(child.log)
+        name, words = child.program.name, tail(child.log)
+        # Said once: a child that dies of the same thing again and again must not fill the screen.
+        last = f"; its last lines:\n{words}" if words != child.last_words else ""
+        child.last_words = words
         cause = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         if status == EXIT_USAGE:
             child.gave_up = True
-            self._console.step(f"{name} {cause} and is not started again; its last lines:\n{last}")
+            self._console.step(f"{name} {cause} and is not started again{last}")
             return
         delay_s = backoff.next_delay_s()
-        self._console.step(
-            f"{name} {cause}, starting it again in {delay_s:.1f} s; its last lines:\n{last}"
-        )
+        self._console.step(f"{name} {cause}, starting it again in {delay_s:.1f} s{last}")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(child.stopping.wait(), delay_s)
         child.restarts += 1

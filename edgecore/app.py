@@ -11,10 +11,9 @@ from pathlib import Path
 from corekit.daemon import run_daemon
 from corekit.errors import ConfigError
 from corekit.lifecycle import Component, run_components
-from edgecore.address import node_address
 from edgecore.devicetwin.twins import DeviceTwin
 from edgecore.edged.manager import Edged
-from edgecore.edged.node import NodeReporter
+from edgecore.edged.node import NodeReporter, node_address
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.edgehub.client import EdgeHub
 from edgecore.eventbus.broker import EmbeddedBroker
@@ -38,10 +37,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     """Run all components until `stop` is set. Nothing here waits for the network."""
     node = settings.node.name or socket.gethostname()
     logger.info("edgecore: node %s", node, extra={"codec": "compiled" if COMPILED else "python"})
-
-    def address() -> str:
-        return settings.node.address or node_address(settings.hub.server)
-
+    address = node_address(settings)
     store = MetaStore(Path(settings.store.path))
     hub = EdgeHub(settings.hub, node, store)
     runtime = choose_runtime(settings.pods, node)
@@ -60,7 +56,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
             address=address,
             uplink=hub,
         ),
-        NodeReporter(settings, node, address, store, hub, runtime),
+        NodeReporter(settings, node, store, hub, runtime, address=address),
         hub,
     ]
     try:

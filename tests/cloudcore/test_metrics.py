@@ -48,7 +48,7 @@ async def test_counters_are_served_to_a_client_with_a_certificate(hub, authority
     metrics.sent_objects.labels("Pod", "UPSERT").inc()
     async with MetricsServer(MetricsSettings("127.0.0.1:0"), hub) as server:
         text = await scrape(server, client_tls(authority, tmp_path))
-    assert 'armadillo_sent_objects_total{kind="Pod",op="UPSERT"}' in text
+    assert 'armadillo_objects_sent_total{kind="Pod",op="UPSERT"}' in text
 
 
 async def test_a_client_without_a_certificate_is_refused(hub, authority, tmp_path):

@@ -166,7 +166,9 @@ async def test_twins_survive_a_restart_and_what_is_unsynced_is_said_again(kind, 
             assert twin["power"]["actual"]["value"] == "true"
 
 
-async def test_a_desired_value_that_came_while_the_broker_was_away_reaches_the_device(kind, tmp_path):
+async def test_a_desired_value_that_came_while_the_broker_was_away_reaches_the_device(
+    kind, tmp_path
+):
     port, path = free_port(), tmp_path / "edge.db"
     async with (
         broker(kind, port, tmp_path),
@@ -238,7 +240,12 @@ async def until(store, *, state, **values):
     """Wait until the cloud would see these values; each is compared by its beginning."""
     while True:
         status = await reported(store) or {}
-        twins = {t["propertyName"]: t.get("reported", {}).get("value", "") for t in status.get("twins", ())}
-        if status.get("state") == state and all(twins.get(n, "").startswith(v) for n, v in values.items()):
+        twins = {
+            t["propertyName"]: t.get("reported", {}).get("value", "")
+            for t in status.get("twins", ())
+        }
+        if status.get("state") == state and all(
+            twins.get(n, "").startswith(v) for n, v in values.items()
+        ):
             return
         await asyncio.sleep(0.05)

@@ -6,13 +6,16 @@ import re
 from typing import Any
 
 from corekit.timestamps import rfc3339
+from kubecore.builtin import BUILTIN
 from kubecore.invalid import Cause, InvalidObjectError, forbidden, invalid, not_supported, required
+from kubecore.jsonpath import compile_path
 from kubecore.names import label_problem, subdomain_problem
 from kubecore.registry import Column, Resource
 from kubecore.structural_rules import compile_pattern
 
 GROUP_KIND = "CustomResourceDefinition.apiextensions.k8s.io"
 _TYPES = ["array", "boolean", "integer", "number", "object", "string"]
+_BUILTIN_GROUPS = frozenset(resource.group for resource in BUILTIN if resource.group)
 _TYPELESS = ("x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields")
 _AGE = Column(
     "Age",
@@ -41,7 +44,9 @@ def crd_causes(crd: dict[str, Any]) -> list[Cause]:
     if name != f"{plural}.{group}":
         rule = 'must be spec.names.plural+"."+spec.group'
         causes.append(invalid("metadata.name", name, rule))
-    if "." not in group:
+    if group in _BUILTIN_GROUPS:
+        causes.append(forbidden("spec.group", f"{group} is a group of built-in kinds"))
+    elif "." not in group:
         causes.append(invalid("spec.group", group, "should be a domain with at least one dot"))
     elif problem := subdomain_problem(group):
         causes.append(invalid("spec.group", group, problem))
@@ -77,13 +82,22 @@ def _check_versions(versions: list[dict[str, Any]]) -> list[Cause]:
         seen.add(name)
         causes += _check_schema_root(version, field)
         for number, column in enumerate(version.get("additionalPrinterColumns") or []):
-            if not column.get("jsonPath", "").startswith((".", "{.")):
-                where = f"{field}.additionalPrinterColumns[{number}].jsonPath"
-                causes.append(invalid(where, column.get("jsonPath", ""), "must start with a dot"))
+            where = f"{field}.additionalPrinterColumns[{number}].jsonPath"
+            causes += _check_path(column.get("jsonPath", ""), where)
     if sum(bool(version.get("storage")) for version in versions) != 1:
         rule = "must have exactly one version marked as storage version"
         causes.append(invalid("spec.versions", [v.get("name") for v in versions], rule))
     return causes
+
+
+def _check_path(path: str, where: str) -> list[Cause]:
+    if not path.startswith((".", "{.", "$.")):
+        return [invalid(where, path, "must be a simple json path starting with a dot")]
+    try:
+        compile_path(path)
+    except ValueError as exc:
+        return [invalid(where, path, str(exc))]
+    return []
 
 
 def _check_schema_root(version: dict[str, Any], field: str) -> list[Cause]:

@@ -5,6 +5,7 @@ Containers outlive it: a containerd that is started again on the same folder tak
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from armadillo.host import has_capability, remove_pod_network, snapshotter_for, unmount_below
 from armadillo.images import PAUSE_IMAGE, LocalImage, local_images, write_archive
 from corekit.errors import ConfigError, EdgeError
 
@@ -137,6 +139,21 @@ class PrivateContainerd:
         self._pid_file.unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
 
+    def purge(self) -> None:
+        """End every container, stop containerd, and take its mounts, bridge and packet rules off this machine.
+
+        Images stay in `folder`, which may be deleted afterwards. Raises: ContainerdError: it does not start.
+        """
+        if self._process is None:
+            self.start()
+        for container in self.ctr("containers", "ls", "-q").split():
+            for command in (("tasks", "rm", "--force", container), ("containers", "rm", container)):
+                with contextlib.suppress(ContainerdError):  # it may have no task, or just have gone
+                    self.ctr(*command)
+        self.stop()
+        unmount_below(self.folder)
+        remove_pod_network(self.network.bridge)
+
     def _write_config(self) -> None:
         cni = self.folder / "cni"
         for folder in (self.folder, cni):
@@ -173,9 +190,9 @@ class PrivateContainerd:
             "cni": json.dumps(str(self.folder / "cni")),
             "plugins": json.dumps(str(_cni_folder())),
             "pause": json.dumps(PAUSE_IMAGE),
-            "snapshotter": json.dumps(_snapshotter(self.folder)),
+            "snapshotter": json.dumps(snapshotter_for(self.folder)),
             # Without this capability every sandbox fails: "can't get final child's PID from pipe: EOF".
-            "restrict": json.dumps(not _has_capability(CAP_SYS_RESOURCE)),
+            "restrict": json.dumps(not has_capability(CAP_SYS_RESOURCE)),
         }
         return _CONFIG.format(**quoted)
 
@@ -237,23 +254,6 @@ def _cni_folder() -> Path | None:
         if all((folder / plugin).exists() for plugin in PLUGINS):
             return folder
     return None
-
-
-def _has_capability(number: int) -> bool:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> number & 1)
-    return False
-
-
-def _snapshotter(folder: Path) -> str:
-    """Return the snapshotter for `folder`: overlayfs does not stack on itself, as inside a container."""
-    best, kind = "", ""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, point, fstype = line.split()[:3]
-        if folder.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, fstype
-    return "native" if kind == "overlay" else "overlayfs"
 
 
 _CONFIG = """\

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,7 +75,10 @@ class CriRuntime:
     async def run_sandbox(self, config: SandboxConfig) -> str:
         """Make and start a sandbox; return its id. Raises: ContainerStartError (CreatePodSandboxError)."""
         _make_folder(Path(config.log_dir), "CreatePodSandboxError")
-        request = pb.RunPodSandboxRequest(config=convert.sandbox_config(config, self.owner))
+        message = _built(
+            "CreatePodSandboxError", lambda: convert.sandbox_config(config, self.owner)
+        )
+        request = pb.RunPodSandboxRequest(config=message)
         call = self._cri.call("RunPodSandbox", request, pb.RunPodSandboxResponse)
         return (await _or_start_error("CreatePodSandboxError", call)).pod_sandbox_id
 
@@ -98,7 +101,10 @@ class CriRuntime:
         if config.log_path:  # the runtime opens the file, but makes no folder for it
             log_file = Path(sandbox.log_dir, config.log_path)
             _make_folder(log_file.parent, "CreateContainerConfigError")
-        container = convert.container_config(config, sandbox, self.owner)
+        container = _built(
+            "CreateContainerConfigError",
+            lambda: convert.container_config(config, sandbox, self.owner),
+        )
         security = container.linux.security_context
         if config.security.run_as_group is not None and config.security.run_as_user is None:
             await self._take_user_of_image(config.image, security)
@@ -254,6 +260,14 @@ async def _or_start_error(reason: str, call: Awaitable[T]) -> T:
         return await call
     except CriRefusedError as exc:
         raise ContainerStartError(reason, exc.details) from exc
+
+
+def _built(reason: str, build: Callable[[], T]) -> T:
+    """Return the message; a value that has no place in it (a number too large, a stray byte) is refused."""
+    try:
+        return build()
+    except (TypeError, ValueError) as exc:
+        raise ContainerStartError(reason, str(exc)) from exc
 
 
 def _make_folder(folder: Path, reason: str) -> None:

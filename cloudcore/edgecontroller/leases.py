@@ -37,7 +37,7 @@ class LeaseWriter:
             "leaseDurationSeconds": report.lease_duration_seconds,
             "renewTime": report.renew_time,
         }
-        owners = {"ownerReferences": self._owners(node)}
+        owners = self._owners(node)
         path = LEASES.path(delta.key)
         try:
             await self._api.patch(node, path, encode({"metadata": owners, "spec": spec}))
@@ -48,9 +48,10 @@ class LeaseWriter:
             await self._api.post(node, path, encode(made | {"spec": spec}))
         return "written"
 
-    def _owners(self, node: str) -> list[dict[str, str]]:
+    def _owners(self, node: str) -> dict[str, object]:
         """Return the reference that makes the lease go when its Node goes; in every renewal, so it mends itself."""
         known = self._nodes.get(ObjectKey("Node", "", node))
         if known is None:
-            return []
-        return [{"apiVersion": "v1", "kind": "Node", "name": node, "uid": known.uid}]
+            return {}
+        owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": known.uid}
+        return {"ownerReferences": [owner]}

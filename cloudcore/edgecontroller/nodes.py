@@ -48,7 +48,10 @@ _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 def is_edge_node(body: bytes) -> bool:
     """Tell whether the Node in `body` runs our agent."""
-    return AGENT_LABEL in (_labels_decoder.decode(body).metadata.labels or {})
+    try:
+        return AGENT_LABEL in (_labels_decoder.decode(body).metadata.labels or {})
+    except msgspec.DecodeError:  # no API server stores such a Node
+        return False
 
 
 class NodeWriter:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from cloudcore.kube.decoding import decode
 from synccore.messages import ObjectKey
 
 # Written by the kubelet for pods from its own files: an edge node makes no such pods and must run none.
@@ -96,7 +97,7 @@ _device_decoder = msgspec.json.Decoder(_Device)
 
 def place_pod(body: bytes) -> Placement:
     """Return where a Pod belongs. Raises: msgspec.DecodeError: a field has another type."""
-    pod = _pod_decoder.decode(body)
+    pod = decode(_pod_decoder, body)
     if MIRROR_ANNOTATION in (pod.metadata.annotations or {}):
         return Placement(None, frozenset())
     spec, names = pod.spec, _Names()
@@ -117,7 +118,7 @@ def place_pod(body: bytes) -> Placement:
 
 def place_device(body: bytes) -> Placement:
     """Return where a Device belongs. Raises: msgspec.DecodeError: a field has another type."""
-    device = _device_decoder.decode(body)
+    device = decode(_device_decoder, body)
     model = device.spec.device_model_ref
     refers: frozenset[ObjectKey] = frozenset()
     if model is not None and model.name:

@@ -12,6 +12,7 @@ import msgspec
 
 from cloudcore import metrics
 from cloudcore.kube.client import KubeClient
+from cloudcore.kube.decoding import decode
 from cloudcore.kube.errors import (
     KubeForbiddenError,
     KubeGoneError,
@@ -148,7 +149,7 @@ class Reflector:
         path = self._resource.collection
         body = await self._client.get(path, params, accept=self._resource.list_accept)
         try:
-            return _list_decoder.decode(body)
+            return decode(_list_decoder, body)
         except msgspec.DecodeError as exc:
             raise KubeMalformedError(200, "Malformed", f"GET {path}: {exc}") from exc
 
@@ -184,7 +185,7 @@ class Reflector:
 
     def _take(self, line: bytes) -> None:
         try:
-            event = _event_decoder.decode(line)
+            event = decode(_event_decoder, line)
         except msgspec.DecodeError as exc:
             self._malformed(exc)
         if event.type == "ERROR":
@@ -203,13 +204,13 @@ class Reflector:
 
     def _bookmark(self, raw: msgspec.Raw) -> str:
         try:
-            return _list_decoder.decode(raw).metadata.resourceVersion
+            return decode(_list_decoder, raw).metadata.resourceVersion
         except msgspec.DecodeError as exc:
             self._malformed(exc)
 
     def _watch_error(self, raw: msgspec.Raw) -> KubeApiError:
         try:
-            said = _status_decoder.decode(raw)
+            said = decode(_status_decoder, raw)
         except msgspec.DecodeError:
             said = Status(message="ERROR event without a Status")
         return error_from_status(f"WATCH {self._resource.collection}", said, said.code or 500)

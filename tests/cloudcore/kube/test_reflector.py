@@ -16,7 +16,7 @@ from cloudcore.kube.informer import Informer, Informers
 from cloudcore.kube.resources import CONFIG_MAPS, DEVICES, PODS
 from cloudcore.settings import KubeSettings
 from synccore.messages import ObjectKey
-from tests.fakes.kubeapi import FakeKubeApi, Fault, until
+from tests.fakes.kubeapi import NESTED, FakeKubeApi, Fault, until
 
 FAST = KubeSettings(page_size=2, backoff_min_s=0.001, backoff_max_s=0.01)
 
@@ -228,6 +228,23 @@ async def test_metadata_only_resources_never_ask_for_bodies(api, client):
         await following.informer.wait_synced()
         obj = following.informer.get(ObjectKey("ConfigMap", "default", "settings"))
         assert (obj.body, bool(obj.uid)) == (b"", True)
+
+
+@pytest.mark.parametrize("how", ["list", "watch"])
+async def test_an_object_nested_too_deeply_hides_no_other(api, client, caplog, how):
+    objects = [pod("before"), pod("deep", x=NESTED), pod("with-it")]
+    if how == "list":
+        for obj in objects:
+            api.put("devices", obj)
+    async with Following(client, DEVICES) as following:
+        await following.informer.wait_synced()
+        if how == "watch":
+            for obj in objects:
+                api.put("devices", obj)
+        await following.equals(api, "devices")
+        kept = following.informer.get(ObjectKey("Device", "default", "deep"))
+        assert "spec" not in json.loads(kept.body)
+    assert "Device default/deep: nested too deeply, treated as empty" in caplog.text
 
 
 FAULTS = st.sampled_from(

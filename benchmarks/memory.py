@@ -60,6 +60,7 @@ class Up:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us; we stop it in order
             text=True,
         )
         ready = threading.Event()
@@ -116,6 +117,7 @@ class Up:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,
         )
         if down.returncode:
             problem = (down.stderr or down.stdout).strip()
@@ -208,8 +210,8 @@ def main() -> int:
     if not shutil.which("kubectl"):
         print("memory: kubectl is not installed", file=sys.stderr)
         return EXIT_USAGE
-    # Ended from outside, it still stops what it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_FAILED))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     try:
         figures, details = measure(arguments.runtime, arguments.pods, arguments.settle)
     except BenchmarkError as exc:
@@ -269,6 +271,13 @@ def _within(timeout_s: float, condition: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.5)
     return True
+
+
+def _end(*_: object) -> None:
+    """End from outside, once: what was started is being stopped then, and that must not be cut short."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(EXIT_FAILED)
 
 
 def _armadillo(command: str, state: Path) -> list[str]:

@@ -157,6 +157,20 @@ async def test_a_commit_that_cannot_be_stored_does_not_fail_its_neighbours(path)
         assert set(store.index.keys()) == {WEB, LAMP}
 
 
+async def test_a_cancelled_caller_leaves_the_others_and_the_store_in_order(path):
+    async with MetaStore(path) as store:
+        keys = [ObjectKey("Pod", "default", str(number)) for number in range(20)]
+        tasks = [asyncio.ensure_future(store.commit(Commit([upsert(key)]))) for key in keys]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert outcomes[1::2] == [None] * 10
+        await store.commit(Commit([upsert(LAMP)]))
+        assert {LAMP, *keys[1::2]} <= set(store.index.keys())
+        assert {item.key for item in await store.list("Pod")} | {LAMP} == set(store.index.keys())
+
+
 @pytest.mark.parametrize(
     "commit",
     [

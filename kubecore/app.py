@@ -14,9 +14,11 @@ from kubecore.bootstrap import Bootstrap
 from kubecore.cleanup import Cleanup
 from kubecore.errors import StoreOpenError
 from kubecore.garbage import GarbageCollector
+from kubecore.nodelifecycle import NodeLifecycle
 from kubecore.objects import Objects
 from kubecore.operations import Operations
 from kubecore.registry import Registry
+from kubecore.scheduler import Scheduler
 from kubecore.server import ApiServer
 from kubecore.settings import KubecoreSettings
 from kubecore.store import Store
@@ -34,6 +36,8 @@ def components(settings: KubecoreSettings) -> list[Component]:
         Bootstrap(store, registry, hub, objects),
         Cleanup(objects),
         GarbageCollector(store, objects),
+        NodeLifecycle(objects, settings.controllers),
+        Scheduler(objects),
         ApiServer(settings.serve, Api(operations), hub),
     ]
 

@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from armadillo.host import has_capability, remove_pod_network, snapshotter_for, unmount_below
+from armadillo.host import (
+    forget_pod_network,
+    has_capability,
+    remove_pod_network,
+    snapshotter_for,
+    unmount_below,
+)
 from armadillo.images import PAUSE_IMAGE, LocalImage, local_images, write_archive
 from corekit.errors import ConfigError, EdgeError
 
@@ -37,20 +44,23 @@ class ContainerdError(EdgeError):
 class PodNetwork:
     """The bridge that this node's pods are on.
 
-    Shapes:  bridge: an interface name, at most 15 bytes. subnet: CIDR; two nodes must not share it.
+    Shapes:  bridge: an interface name, at most 15 bytes. subnet: IPv4 CIDR; two nodes must not share it.
     """
 
     bridge: str = "armadillo0"
     subnet: str = "10.88.0.0/16"
 
     def __post_init__(self) -> None:
-        """Refuse what the kernel or the CNI plugin would refuse much later."""
-        if not 0 < len(self.bridge.encode()) <= 15:
-            raise ConfigError("pod network", "bridge", f"{self.bridge!r} is not 1 to 15 bytes long")
+        """Refuse what the kernel or the CNI plugins would refuse much later."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", self.bridge):
+            problem = f"{self.bridge!r} is not a name of 1 to 15 letters, digits, '_', '.' or '-'"
+            raise ConfigError("pod network", "bridge", problem)
         try:
-            ipaddress.ip_network(self.subnet)
+            ipaddress.IPv4Network(self.subnet)
         except ValueError as exc:
             raise ConfigError("pod network", "subnet", str(exc)) from exc
+        if "/" not in self.subnet:
+            raise ConfigError("pod network", "subnet", f"{self.subnet!r} has no prefix length")
 
 
 def missing_parts() -> list[str]:
@@ -144,12 +154,13 @@ class PrivateContainerd:
 
         Images stay in `folder`, which may be deleted afterwards. Raises: ContainerdError: it does not start.
         """
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             self.start()
         for container in self.ctr("containers", "ls", "-q").split():
             for command in (("tasks", "rm", "--force", container), ("containers", "rm", container)):
                 with contextlib.suppress(ContainerdError):  # it may have no task, or just have gone
                     self.ctr(*command)
+            forget_pod_network(container)
         self.stop()
         unmount_below(self.folder)
         remove_pod_network(self.network.bridge)
@@ -201,6 +212,7 @@ class PrivateContainerd:
         problem = "its socket never appeared"
         while time.monotonic() < deadline:
             if (status := process.poll()) is not None:
+                self.stop()
                 raise ContainerdError(f"containerd ended with {status}, see {self.log_file}")
             if self.socket.exists():
                 try:

@@ -50,6 +50,14 @@ def remove_pod_network(bridge: str) -> None:
             _run("iptables", "-t", table, "-X", chain)
 
 
+def forget_pod_network(container_id: str) -> None:
+    """Remove what the CNI library remembers of a container, in the one place that all its users share."""
+    for note in _CNI_NOTES.glob(f"*-{container_id}-*"):
+        note.unlink(missing_ok=True)
+
+
+_CNI_NOTES = Path("/var/lib/cni/results")
+
 # One per machine, whatever the number of networks.
 _SHARED_CHAINS = frozenset({"CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK"})
 

@@ -140,7 +140,10 @@ def container_state(
         image_id=status.image_ref or listed.image_ref,
         created_s=status.created_at / 1e9,
         started_s=max(status.started_at, 0) / 1e9,
-        finished_s=max(status.finished_at, 0) / 1e9,
+        # The end is the shim's time, the start containerd's own a moment later: a short life may seem negative.
+        finished_s=max(status.finished_at, status.started_at) / 1e9
+        if status.finished_at > 0
+        else 0.0,
         exit_code=status.exit_code,
         reason=status.reason,
         message=status.message,

@@ -37,7 +37,11 @@ from edgecore.edged.runtime import (
 
 T = TypeVar("T")
 
-SUPERVISOR = Path(__file__).with_name("supervisor.py")
+# Imported, not run as a file: compiled once, not for every container; 4.5 MB of its own each instead of 5.2.
+# -I -S -E: no site packages, no environment; the package itself would bring all of edged along.
+_FOLDER = str(Path(__file__).parent)
+_PROGRAM = f"import sys; sys.path.append({_FOLDER!r}); import supervisor; supervisor.main()"
+SUPERVISOR = ("-I", "-S", "-E", "-c", _PROGRAM)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 START_TIMEOUT_S = 30.0  # an interpreter on a slow gateway's flash; a start takes 50 ms on a PC
 KILL_TIMEOUT_S = 30.0  # SIGKILL may wait for a disk
@@ -119,9 +123,9 @@ class ProcessRuntime:
         record = await _in_thread(lambda: self._files.container(container_id))
         if record is None:
             raise ContainerStartError("RunContainerError", f"no container {container_id}")
-        # -I -S -E: no site packages, no environment; half the start time and memory.
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-E", str(SUPERVISOR)),
+            sys.executable,
+            *SUPERVISOR,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

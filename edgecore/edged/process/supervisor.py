@@ -1,7 +1,7 @@
 """Start one container's process, copy its output into a log file, and write down how it ended.
 
-Run as `python -I -S -E supervisor.py` with its order (a marshalled dict, see `runtime.py`) on standard
-input. It prints "started" or what went wrong, and goes on in the background, without edgecore.
+Run as a program by `runtime.py`, with this folder as its only one beside the standard library, and its order
+(a marshalled dict) on standard input. It prints "started" or what went wrong, and goes on in the background, without edgecore.
 There is one of it per container, so it imports nothing that it can do without: every module is memory.
 """
 
@@ -11,7 +11,6 @@ import _signal  # type: ignore[import-not-found]  # `signal` would bring `enum`,
 import marshal
 import os
 import select
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -116,19 +115,13 @@ def _become_container(order: Order, output: tuple[int, int], go: int, fail: int)
 
 def _isolate(order: Order) -> None:
     if order["private_root"] or order["no_new_privileges"]:
-        # A file beside this one, which `-I` keeps off the path; only this short-lived child pays for it.
-        import importlib.util
+        # Late: only this short-lived child pays for ctypes.
+        import private_root  # type: ignore[import-not-found]
 
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "private_root.py")
-        spec = importlib.util.spec_from_file_location("private_root", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         if order["private_root"]:
-            module.enter(order)
+            private_root.enter(order)
         if order["no_new_privileges"]:
-            module.forbid_new_privileges()
+            private_root.forbid_new_privileges()
     try:
         os.makedirs(order["cwd"], exist_ok=True)
         os.chdir(order["cwd"])
@@ -263,8 +256,3 @@ def _read_all(fd: int) -> bytes:
     while chunk := os.read(fd, 65536):
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-if __name__ == "__main__":
-    main()
-    sys.exit(0)

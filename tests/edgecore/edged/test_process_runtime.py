@@ -290,7 +290,7 @@ async def test_a_container_whose_supervisor_died_too_ended_unknown(pod, tmp_path
     started = tmp_path / "runtime" / "containers" / container / "started"
     facts = dict(line.split(" ", 1) for line in started.read_text().splitlines())
     os.kill(int(facts["supervisor_pid"]), signal.SIGKILL)
-    os.kill(int(facts["pid"]), signal.SIGKILL)
+    os.killpg(int(facts["pid"]), signal.SIGKILL)
     state = await pod.exited(container)
     assert (state.exit_code, state.reason) == (137, "ContainerStatusUnknown")
     assert (await pod.state(container)).finished_s == state.finished_s  # told once, then remembered

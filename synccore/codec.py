@@ -5,8 +5,29 @@ from __future__ import annotations
 import os
 
 if os.environ.get("SYNCCORE_PUREPY") == "1":
-    from synccore._codec_py import diff_entries, digest_entries, pack_entries
+    from synccore._codec_py import (
+        decode_batch,
+        diff_entries,
+        digest_entries,
+        encode_batch,
+        pack_entries,
+    )
 else:  # no silent fallback: a missing extension is a broken install, not a slow one
-    from synccore._codec import diff_entries, digest_entries, pack_entries
+    from synccore._codec import (
+        decode_batch,
+        diff_entries,
+        digest_entries,
+        encode_batch,
+        pack_entries,
+    )
 
-__all__ = ["diff_entries", "digest_entries", "pack_entries"]
+COMPILED = decode_batch.__module__ == "synccore._codec"
+
+__all__ = [
+    "COMPILED",
+    "decode_batch",
+    "diff_entries",
+    "digest_entries",
+    "encode_batch",
+    "pack_entries",
+]

@@ -15,6 +15,11 @@ MAX_FRAME_BYTES = 3 << 20
 # A batch stays far below the frame limit, so that a lease never waits behind megabytes on a 32 kbit/s link.
 BATCH_TARGET_BYTES = 64 << 10
 MAX_DELTAS_PER_FRAME = 4096
+# First byte of every batch; another layout gets another number.
+BATCH_FORMAT = 1
+# Kubernetes names end at 253 bytes and uids at 36; twice that leaves room and bounds a lying length.
+MAX_TEXT_BYTES = 512
+MAX_BODY_BYTES = 2 << 20
 # 16 bytes a record; 1 MiB pages hold 65,536 records, five times what one node was ever seen to hold.
 MAX_INVENTORY_PAGE_BYTES = 1 << 20
 MAX_INVENTORY_BYTES = 16 << 20

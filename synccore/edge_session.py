@@ -1,0 +1,83 @@
+"""The edge's end of a sync stream (docs/protocol.md, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from synccore.errors import LimitError, VersionMismatchError
+from synccore.messages import (
+    MAX_INVENTORY_PAGE_BYTES,
+    PROTOCOL_VERSION,
+    EdgeMessage,
+    Hello,
+    Inventory,
+    State,
+    Synced,
+    TunnelOpen,
+    Welcome,
+)
+from synccore.session import Session, Step
+
+# Until the cloud's Welcome names its own. Long: joining a cloud that admits nodes at a rate may take a while.
+JOIN_HEARTBEAT_S = 15.0
+# What a peer may ask for: shorter would be a flood of pings, longer a dead link noticed too late.
+HEARTBEAT_LIMITS_S = (0.05, 600.0)
+WINDOW_LIMIT_FRAMES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The cloud took us; `in_sync` if nothing has to move."""
+
+    in_sync: bool
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Converged:
+    """Every difference has arrived and is in the events before this one."""
+
+
+class EdgeSession(Session[EdgeMessage]):
+    """Joins with a digest, answers a Welcome that asks with the inventory, then takes frames."""
+
+    def __init__(self, hello: Hello, inventory: Callable[[], bytes], now: float) -> None:
+        super().__init__(now, JOIN_HEARTBEAT_S, window_frames=1)
+        self._inventory = inventory
+        self._outgoing.append(hello)
+
+    def _on_welcome(self, welcome: Welcome, now: float) -> list[Any]:
+        if welcome.protocol != PROTOCOL_VERSION:
+            raise VersionMismatchError(welcome.protocol, PROTOCOL_VERSION)
+        low, high = HEARTBEAT_LIMITS_S
+        if not low <= welcome.heartbeat_s <= high:
+            raise LimitError("heartbeat ms", int(welcome.heartbeat_s * 1000), int(high * 1000))
+        if not 1 <= welcome.window_frames <= WINDOW_LIMIT_FRAMES:
+            raise LimitError("window frames", welcome.window_frames, WINDOW_LIMIT_FRAMES)
+        self.heartbeat_s, self.window_frames = welcome.heartbeat_s, welcome.window_frames
+        self._pinged_at = now
+        self.state = State.LIVE if welcome.in_sync else State.SYNCING
+        if not welcome.in_sync:
+            self._queue_inventory()
+        return [Joined(welcome.in_sync, welcome.session_id)]
+
+    def _queue_inventory(self) -> None:
+        entries = self._inventory()
+        starts = range(0, max(len(entries), 1), MAX_INVENTORY_PAGE_BYTES)
+        for start in starts:
+            page = entries[start : start + MAX_INVENTORY_PAGE_BYTES]
+            self._outgoing.append(Inventory(page, last=start == starts[-1]))
+
+    def _on_synced(self, _synced: Synced, _now: float) -> list[Any]:
+        self.state = State.LIVE
+        return [Converged()]
+
+    _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
+        **Session._STEPS,
+        (State.JOINING, Welcome): _on_welcome,
+        (State.SYNCING, Synced): _on_synced,
+        (State.SYNCING, TunnelOpen): Session._on_tunnel,
+        (State.LIVE, TunnelOpen): Session._on_tunnel,
+    }

@@ -1,0 +1,226 @@
+"""What both ends of a sync stream do alike: pings, numbered frames with a window, cumulative acknowledgement.
+
+Pure: no I/O, no clock, no randomness, no logging; `now` is an argument (monotonic seconds). The shell sends all
+of `outgoing()` after every call, persists what `receive()` returns, then calls `committed()`.
+Source: docs/protocol.md, sections 2, 3 and 6.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from corekit.errors import ProtocolError, TransportError
+from synccore.codec import decode_batch
+from synccore.errors import FrameNumberError, LimitError, SessionClosedError, UnexpectedMessageError
+from synccore.messages import (
+    MAX_FRAME_BYTES,
+    Ack,
+    Close,
+    Delta,
+    Frame,
+    Lane,
+    Ping,
+    Pong,
+    State,
+    TunnelBytes,
+    TunnelClosed,
+    TunnelMessage,
+)
+
+
+class PeerSilentError(TransportError):
+    """Nothing was heard for two heartbeats: the link is dead, whatever TCP believes."""
+
+    def __init__(self, silent_s: float) -> None:
+        self.silent_s = silent_s
+        super().__init__(f"peer silent for {silent_s:.1f} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A frame to make durable; then call `committed(lane, number)`."""
+
+    lane: Lane
+    number: int
+    deltas: Sequence[Delta]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The peer has made these durable; `tokens` are what the shell gave with each frame, oldest first."""
+
+    lane: Lane
+    tokens: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnelled:
+    """A message of a tunnelled byte stream; not the session's business."""
+
+    message: TunnelMessage
+
+
+M = TypeVar("M")  # what this end sends
+Step = Callable[[Any, Any, float], list[Any]]
+
+
+class _SendLane:
+    """Frames of one lane that this end has sent and the peer has not acknowledged."""
+
+    __slots__ = ("in_flight", "next_number")
+
+    def __init__(self) -> None:
+        self.next_number = 1
+        self.in_flight: deque[tuple[int, Any]] = deque()
+
+
+class _ReceiveLane:
+    """Numbers of one lane: last received, last made durable."""
+
+    __slots__ = ("committed", "received")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.committed = 0
+
+
+class Session(Generic[M]):
+    """One end of a stream. Subclasses add their steps to `_STEPS`; a pair that is absent ends the session."""
+
+    def __init__(self, now: float, heartbeat_s: float, window_frames: int) -> None:
+        self.state = State.JOINING
+        self.heartbeat_s, self.window_frames = heartbeat_s, window_frames
+        self._outgoing: list[M | Frame | Ack | Ping | Pong | Close | TunnelMessage] = []
+        self._sending = {lane: _SendLane() for lane in Lane}
+        self._receiving = {lane: _ReceiveLane() for lane in Lane}
+        self._heard_at = self._pinged_at = now
+        self._pings = 0
+
+    def receive(self, message: Any, now: float) -> list[Any]:
+        """Take one message of the peer; return events for the shell, in order.
+
+        Raises:  ProtocolError: the peer broke the contract; a Close with its code is in `outgoing()`.
+                 SessionClosedError: the peer said Close.
+        """
+        self._heard_at = now
+        step = self._STEPS.get((self.state, type(message)))
+        try:
+            if step is None:
+                raise UnexpectedMessageError(type(message).__name__, self.state.name)
+            return step(self, message, now)
+        except ProtocolError as exc:
+            self.close(exc.code, str(exc))
+            raise
+
+    def outgoing(self) -> list[Any]:
+        """Return and forget what must be sent now, in order."""
+        sent, self._outgoing = self._outgoing, []
+        return sent
+
+    def tick(self, now: float) -> None:
+        """Keep time: ping when it is due. Call it at least four times a heartbeat.
+
+        Raises:  PeerSilentError: two heartbeats passed without a sign of the peer.
+        """
+        silent_s = now - self._heard_at
+        if silent_s >= 2 * self.heartbeat_s:
+            self.state = State.CLOSED
+            raise PeerSilentError(silent_s)
+        joined = self.state in (State.SYNCING, State.LIVE)
+        if joined and now - self._pinged_at >= self.heartbeat_s:
+            self._pings += 1
+            self._pinged_at = now
+            self._outgoing.append(Ping(self._pings))
+
+    def room(self, lane: Lane) -> int:
+        """Return how many more frames the window of `lane` takes."""
+        return self.window_frames - len(self._sending[lane].in_flight)
+
+    def send(self, lane: Lane, batch: bytes, token: Any) -> None:
+        """Queue one batch; `token` comes back in `Acknowledged`. Only while `room(lane)` is positive."""
+        sending = self._sending[lane]
+        assert len(sending.in_flight) < self.window_frames, "the shell must ask room() first"
+        sending.in_flight.append((sending.next_number, token))
+        self._outgoing.append(Frame(lane, sending.next_number, batch))
+        sending.next_number += 1
+
+    def committed(self, lane: Lane, number: int) -> None:
+        """Say that frames of `lane` up to `number` are durable: acknowledge them."""
+        receiving = self._receiving[lane]
+        assert receiving.committed < number <= receiving.received
+        receiving.committed = number
+        self._outgoing.append(Ack(lane, number))
+
+    def tunnel(self, message: TunnelMessage) -> None:
+        """Queue a message of a tunnelled byte stream."""
+        self._outgoing.append(message)
+
+    def close(self, code: str, reason: str, retry_after_s: float = 0.0) -> None:
+        """End the session: one Close, then nothing."""
+        if self.state is not State.CLOSED:
+            self._outgoing.append(Close(code, reason, retry_after_s))
+            self.state = State.CLOSED
+
+    def _on_frame(self, frame: Frame, _now: float) -> list[Any]:
+        receiving = self._receiving[frame.lane]
+        if len(frame.batch) > MAX_FRAME_BYTES:
+            raise LimitError("frame bytes", len(frame.batch), MAX_FRAME_BYTES)
+        if frame.number != receiving.received + 1:
+            expected = str(receiving.received + 1)
+            raise FrameNumberError("frame", frame.lane.name, frame.number, expected)
+        if frame.number - receiving.committed > self.window_frames:
+            raise LimitError("frames in flight", frame.number, self.window_frames)
+        deltas = decode_batch(frame.batch)
+        receiving.received = frame.number
+        return [Received(frame.lane, frame.number, deltas)]
+
+    def _on_ack(self, ack: Ack, _now: float) -> list[Any]:
+        sending = self._sending[ack.lane]
+        if ack.number >= sending.next_number:
+            expected = f"at most {sending.next_number - 1}"
+            raise FrameNumberError("acknowledgement", ack.lane.name, ack.number, expected)
+        tokens = []
+        while sending.in_flight and sending.in_flight[0][0] <= ack.number:
+            tokens.append(sending.in_flight.popleft()[1])
+        return [Acknowledged(ack.lane, tokens)] if tokens else []
+
+    def _on_ping(self, ping: Ping, _now: float) -> list[Any]:
+        self._outgoing.append(Pong(ping.number))
+        return []
+
+    def _on_pong(self, pong: Pong, _now: float) -> list[Any]:
+        if pong.number > self._pings:
+            raise FrameNumberError("pong", "-", pong.number, f"at most {self._pings}")
+        return []
+
+    def _on_tunnel(self, message: TunnelMessage, _now: float) -> list[Any]:
+        return [Tunnelled(message)]
+
+    def _on_close(self, close: Close, _now: float) -> list[Any]:
+        self.state = State.CLOSED
+        raise SessionClosedError(close.code, close.reason, close.retry_after_s)
+
+    # Filled below: a class body cannot name its own methods inside a comprehension.
+    _STEPS: ClassVar[dict[tuple[State, type], Step]] = {}
+
+
+_JOINED_STEPS: dict[type, Step] = {
+    Frame: Session._on_frame,
+    Ack: Session._on_ack,
+    Ping: Session._on_ping,
+    Pong: Session._on_pong,
+    Close: Session._on_close,
+    TunnelBytes: Session._on_tunnel,
+    TunnelClosed: Session._on_tunnel,
+}
+Session._STEPS.update(
+    {
+        (state, kind): step
+        for state in (State.SYNCING, State.LIVE)
+        for kind, step in _JOINED_STEPS.items()
+    }
+)
+Session._STEPS[State.JOINING, Close] = Session._on_close

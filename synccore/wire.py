@@ -1,0 +1,140 @@
+"""Messages to protobuf and back. Fields that protobuf fills with zero when absent are checked by the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from corekit.errors import ProtocolError
+from synccore import messages as m
+from synccore.pb import sync_pb2 as pb
+
+
+class EmptyMessageError(ProtocolError):
+    """The peer sent a message of a kind that this side does not know (a newer peer, or garbage)."""
+
+    code = "UNKNOWN_MESSAGE"
+
+
+def edge_to_wire(message: m.EdgeMessage) -> pb.EdgeMessage:
+    """Return the protobuf form of what an edge sends."""
+    field, encode = _FIELDS[type(message)]
+    return pb.EdgeMessage(**{field: encode(message)})
+
+
+def cloud_to_wire(message: m.CloudMessage) -> pb.CloudMessage:
+    """Return the protobuf form of what the cloud sends."""
+    field, encode = _FIELDS[type(message)]
+    return pb.CloudMessage(**{field: encode(message)})
+
+
+def from_wire(message: pb.EdgeMessage | pb.CloudMessage) -> Any:
+    """Return the plain value of a protobuf message.
+
+    Raises:  ProtocolError: no known message in it, or a field out of its range.
+    """
+    field = message.WhichOneof("message")
+    decode = _DECODERS.get(field or "")
+    if decode is None:
+        raise EmptyMessageError("no message that this version knows")
+    return decode(getattr(message, field))
+
+
+def _lane(number: int) -> m.Lane:
+    try:
+        return m.Lane(number)
+    except ValueError:
+        raise EmptyMessageError(f"lane {number} is not known") from None
+
+
+_WIRE_LANES = {
+    m.Lane.CONTROL: pb.LANE_CONTROL,
+    m.Lane.PODS: pb.LANE_PODS,
+    m.Lane.TWINS: pb.LANE_TWINS,
+    m.Lane.SAMPLES: pb.LANE_SAMPLES,
+}
+
+_FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
+    m.Hello: (
+        "hello",
+        lambda x: pb.Hello(
+            protocol=x.protocol,
+            node_name=x.node_name,
+            database_id=x.database_id,
+            digest=x.digest,
+            record_count=x.record_count,
+            agent_version=x.agent_version,
+            boot_id=x.boot_id,
+        ),
+    ),
+    m.Welcome: (
+        "welcome",
+        lambda x: pb.Welcome(
+            protocol=x.protocol,
+            in_sync=x.in_sync,
+            heartbeat_ms=round(x.heartbeat_s * 1000),
+            window_frames=x.window_frames,
+            max_frame_bytes=x.max_frame_bytes,
+            session_id=x.session_id,
+        ),
+    ),
+    m.Inventory: ("inventory", lambda x: pb.Inventory(entries=x.entries, last=x.last)),
+    m.Frame: (
+        "frame",
+        lambda x: pb.Frame(lane=_WIRE_LANES[x.lane], number=x.number, batch=x.batch),
+    ),
+    m.Ack: ("ack", lambda x: pb.Ack(lane=_WIRE_LANES[x.lane], number=x.number)),
+    m.Synced: ("synced", lambda _: pb.Synced()),
+    m.Ping: ("ping", lambda x: pb.Ping(number=x.number)),
+    m.Pong: ("pong", lambda x: pb.Pong(number=x.number)),
+    m.Close: (
+        "close",
+        lambda x: pb.Close(
+            code=x.code, reason=x.reason, retry_after_ms=round(x.retry_after_s * 1000)
+        ),
+    ),
+    m.TunnelOpen: ("tunnel_open", lambda x: pb.TunnelOpen(stream_id=x.stream_id, target=x.target)),
+    m.TunnelOpened: (
+        "tunnel_opened",
+        lambda x: pb.TunnelOpened(stream_id=x.stream_id, error=x.error),
+    ),
+    m.TunnelBytes: (
+        "tunnel_bytes",
+        lambda x: pb.TunnelBytes(stream_id=x.stream_id, content=x.content),
+    ),
+    m.TunnelClosed: (
+        "tunnel_closed",
+        lambda x: pb.TunnelClosed(stream_id=x.stream_id, error=x.error),
+    ),
+}
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "hello": lambda x: m.Hello(
+        node_name=x.node_name,
+        database_id=x.database_id,
+        digest=x.digest,
+        record_count=x.record_count,
+        agent_version=x.agent_version,
+        boot_id=x.boot_id,
+        protocol=x.protocol,
+    ),
+    "welcome": lambda x: m.Welcome(
+        in_sync=x.in_sync,
+        heartbeat_s=x.heartbeat_ms / 1000,
+        window_frames=x.window_frames,
+        session_id=x.session_id,
+        max_frame_bytes=x.max_frame_bytes,
+        protocol=x.protocol,
+    ),
+    "inventory": lambda x: m.Inventory(entries=x.entries, last=x.last),
+    "frame": lambda x: m.Frame(_lane(x.lane), x.number, x.batch),
+    "ack": lambda x: m.Ack(_lane(x.lane), x.number),
+    "synced": lambda _: m.Synced(),
+    "ping": lambda x: m.Ping(x.number),
+    "pong": lambda x: m.Pong(x.number),
+    "close": lambda x: m.Close(x.code, x.reason, x.retry_after_ms / 1000),
+    "tunnel_open": lambda x: m.TunnelOpen(x.stream_id, x.target),
+    "tunnel_opened": lambda x: m.TunnelOpened(x.stream_id, x.error),
+    "tunnel_bytes": lambda x: m.TunnelBytes(x.stream_id, x.content),
+    "tunnel_closed": lambda x: m.TunnelClosed(x.stream_id, x.error),
+}

@@ -16,8 +16,8 @@ from edgecore.edged.environment import Lookup
 from edgecore.edged.launch import read_termination_message
 from edgecore.edged.machine import Plan, plan, teardown
 from edgecore.edged.memory import PodMemory
-from edgecore.edged.podspec import Pod, PodSpecError, decode_identity, decode_pod
 from edgecore.edged.podrefs import fetch_references, references
+from edgecore.edged.podspec import Pod, PodSpecError, decode_identity, decode_pod
 from edgecore.edged.reporter import PodReporter
 from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
 from edgecore.edged.site import Site

@@ -58,7 +58,7 @@ async def is_silent(reader, for_s=0.05):
 
 
 async def until(condition):
-    while not condition():  # noqa: ASYNC110 - the proxy has counters and no events
+    while not condition():
         await asyncio.sleep(0.001)
 
 

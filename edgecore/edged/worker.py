@@ -228,6 +228,8 @@ class PodWorker:
         around = Surroundings(
             self._site.host_ips, await self._site.runtime_id.get(), holds, self._messages
         )
+        if self._gone:
+            return  # the name may belong to another pod by now
         status = pod_status(pod, view, self.memory, around, now_s)
         await self._reporter.flush(status)
 

@@ -197,7 +197,7 @@ def test_a_sidecar_is_stopped_when_the_pod_has_ended():
     running = sandbox(state("side"), state(phase=EXITED))
     assert step(pod, running).outcome == "Succeeded"
     actions = step(pod, running, note=memory(outcome="Succeeded")).actions
-    assert [type(a) for a in actions] == [StopContainer, StopSandbox]
+    assert [(type(a), a.name) for a in actions] == [(StopContainer, "side")]
 
 
 def test_the_first_restart_is_immediate_and_the_second_waits_ten_seconds():
@@ -321,11 +321,10 @@ def test_a_deleted_pod_is_stopped_with_the_grace_of_its_delete():
             "deletionGracePeriodSeconds": 5,
         }
     )
-    assert step(pod, sandbox(state())).actions == [
-        StopContainer("app-0", "app", 5, "Stopping container app"),
-        StopSandbox("s-0"),
-        RemoveSandbox("s-0"),
-    ]
+    stop = StopContainer("app-0", "app", 5, "Stopping container app")
+    assert step(pod, sandbox(state())).actions == [stop]
+    ended = sandbox(state(phase=EXITED))
+    assert step(pod, ended).actions == [StopSandbox("s-0"), RemoveSandbox("s-0")]
 
 
 def test_a_deleted_pod_that_never_started_needs_nothing():

@@ -88,12 +88,9 @@ async def test_a_pod_of_the_same_name_and_another_uid_replaces_the_first(edge):
         await edge.until(lambda: edge.phase() == "Running")
         await edge.put("Pod", pod_object(uid="u-2"))
         await edge.until(
-            lambda: (
-                {s.pod.uid for s in edge.runtime.sandboxes.values()} == {"u-2"}
-                and edge.runtime.container("app").started_s
-            )
+            lambda: edge.phase() == "Running" and edge.store.reports[-1].uid == "u-2"
         )
-        await edge.until(lambda: edge.store.reports[-1].key.kind == "Pod")
+        await edge.until(lambda: {s.pod.uid for s in edge.runtime.sandboxes.values()} == {"u-2"})
     assert edge.ended() == []
 
 

@@ -105,10 +105,15 @@ def plan(pod: Pod, view: View, memory: PodMemory, now_s: float) -> Plan:
 
 
 def teardown(view: View, grace_s: float, *, remove: bool) -> list[Action]:
-    """Return what ends everything that runs; with `remove`, nothing stays in the runtime."""
+    """Return what ends everything that runs; with `remove`, nothing stays in the runtime.
+
+    What runs is stopped first and alone: how it ended must be observed before it is removed.
+    """
     actions: list[Action] = [
         StopContainer(c.id, c.name, grace_s, f"Stopping container {c.name}") for c in view.alive
     ]
+    if any(c.phase is ContainerPhase.RUNNING for c in view.alive):
+        return actions
     actions += [StopSandbox(s.id) for s in view.sandboxes if s.ready or remove]
     if remove:
         actions += [RemoveSandbox(s.id) for s in view.sandboxes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+MAX_CHARS = 64  # far beyond any real amount, and short enough for exact arithmetic
 _SHAPE = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d{1,3})|([a-zA-Z]*))")
 _SUFFIXES = {
     "n": Decimal("1e-9"),
@@ -21,8 +22,8 @@ def parse_quantity(text: str | float) -> Decimal:
 
     Raises:  ValueError: not a quantity.
     """
-    match = _SHAPE.fullmatch(str(text))
-    if match is None or (match[3] or "") not in _SUFFIXES:
+    match = _SHAPE.fullmatch(str(text)[: MAX_CHARS + 1])
+    if match is None or len(match[0]) > MAX_CHARS or (match[3] or "") not in _SUFFIXES:
         raise ValueError(f"{text!r} is not a quantity")
     if match[2]:
         return Decimal(match[1]).scaleb(int(match[2]))

@@ -11,6 +11,7 @@ from edgecore.edged.runtime import ContainerLimits
 CPU_PERIOD_US = 100_000
 MIN_SHARES, MAX_SHARES = 2, 262_144  # the kernel's own bounds
 MIN_QUOTA_US = 1_000
+MAX_INT64 = (1 << 63) - 1  # what CRI can carry
 _OOM_SCORES = {"Guaranteed": -997, "BestEffort": 1000}
 _COUNTED = ("cpu", "memory")
 
@@ -42,11 +43,12 @@ def container_limits(pod: Pod, container: Container, memory_capacity_bytes: int)
     millicores = ceil_of(amount(container, "requests", "cpu") * 1000)
     limit_millicores = ceil_of(amount(container, "limits", "cpu") * 1000)
     quota = max(limit_millicores * CPU_PERIOD_US // 1000, MIN_QUOTA_US) if limit_millicores else 0
+    memory_bytes = ceil_of(amount(container, "limits", "memory"))
     return ContainerLimits(
         cpu_shares=min(max(millicores * 1024 // 1000, MIN_SHARES), MAX_SHARES),
-        cpu_quota=quota,
+        cpu_quota=min(quota, MAX_INT64),
         cpu_period=CPU_PERIOD_US,
-        memory_bytes=ceil_of(amount(container, "limits", "memory")),
+        memory_bytes=min(memory_bytes, MAX_INT64),
         oom_score_adj=_oom_score(pod, container, memory_capacity_bytes),
     )
 

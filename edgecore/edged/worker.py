@@ -15,9 +15,9 @@ from edgecore.edged.actor import Actor
 from edgecore.edged.environment import Lookup
 from edgecore.edged.launch import read_termination_message
 from edgecore.edged.machine import Plan, plan, teardown
-from edgecore.edged.memory import PodMemory
-from edgecore.edged.podspec import Pod, PodSpecError, decode_identity, decode_pod
-from edgecore.edged.references import fetch_references, references
+from edgecore.edged.memory import Exit, PodMemory
+from edgecore.edged.podrefs import fetch_references, references
+from edgecore.edged.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
 from edgecore.edged.reporter import PodReporter
 from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
 from edgecore.edged.site import Site
@@ -210,24 +210,34 @@ class PodWorker:
             begun_s = [s.created_s for s in sandboxes if s.created_s]
             self.memory.start_s = min(begun_s, default=self._site.clock())
         view = observe(pod, sandboxes, self.memory)
-        await asyncio.to_thread(self._read_messages, pod)
+        if self._unread(pod):
+            await asyncio.to_thread(self._read_messages, pod)
         return view
+
+    def _unread(self, pod: Pod) -> list[tuple[Container, Exit]]:
+        """Return the ended containers whose termination messages have not been read."""
+        return [
+            (container, ended)
+            for container in (*pod.spec.init_containers, *pod.spec.containers)
+            for note in (self.memory.of(container.name),)
+            for ended in (note.last_exit, note.previous_exit)
+            if ended is not None and ended.id and ended.id not in self._messages
+        ]
 
     def _read_messages(self, pod: Pod) -> None:
         log_dir = self._actor.log_dir(pod)
-        for container in (*pod.spec.init_containers, *pod.spec.containers):
-            note = self.memory.of(container.name)
-            for ended in (note.last_exit, note.previous_exit):
-                if ended is not None and ended.id and ended.id not in self._messages:
-                    self._messages[ended.id] = read_termination_message(
-                        self._volumes, container, ended.attempt, ended.exit_code, log_dir
-                    )
+        for container, ended in self._unread(pod):
+            self._messages[ended.id] = read_termination_message(
+                self._volumes, container, ended.attempt, ended.exit_code, log_dir
+            )
 
     async def _publish(self, pod: Pod, view: View, step: Plan, now_s: float) -> None:
         holds = {**self._actor.failures(), **step.holds}
         around = Surroundings(
             self._site.host_ips, await self._site.runtime_id.get(), holds, self._messages
         )
+        if self._gone:
+            return  # the name may belong to another pod by now
         status = pod_status(pod, view, self.memory, around, now_s)
         await self._reporter.flush(status)
 
@@ -238,10 +248,10 @@ class PodWorker:
         if self.memory.warned:
             return
         self.memory.warned = True
-        for path in unserved.unserved_fields(self._tree):
-            message = f"{path} is not served by this node yet and is ignored"
+        if fields := ", ".join(unserved.unserved_fields(self._tree)):
+            message = f"not served by this node yet and ignored: {fields}"
             self._reporter.emit("FieldNotServed", message, "", True)
-            logger.warning("field %s is not served", path, extra=self._log_extra)
+            logger.warning("fields %s", message, extra=self._log_extra)
 
     async def _refuse(self) -> float | None:
         """Report a record that is no pod; nothing of it runs."""

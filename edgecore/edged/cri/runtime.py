@@ -10,7 +10,7 @@ from typing import TypeVar
 from edgecore.edged.cri import convert
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
 from edgecore.edged.cri.pb import api_pb2 as pb
-from edgecore.edged.imagenames import check_reference
+from edgecore.edged.references import check_reference
 from edgecore.edged.runtime import (
     ContainerConfig,
     ContainerStartError,

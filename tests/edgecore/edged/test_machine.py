@@ -197,7 +197,7 @@ def test_a_sidecar_is_stopped_when_the_pod_has_ended():
     running = sandbox(state("side"), state(phase=EXITED))
     assert step(pod, running).outcome == "Succeeded"
     actions = step(pod, running, note=memory(outcome="Succeeded")).actions
-    assert [type(a) for a in actions] == [StopContainer, StopSandbox]
+    assert [(type(a), a.name) for a in actions] == [(StopContainer, "side")]
 
 
 def test_the_first_restart_is_immediate_and_the_second_waits_ten_seconds():
@@ -321,11 +321,10 @@ def test_a_deleted_pod_is_stopped_with_the_grace_of_its_delete():
             "deletionGracePeriodSeconds": 5,
         }
     )
-    assert step(pod, sandbox(state())).actions == [
-        StopContainer("app-0", "app", 5, "Stopping container app"),
-        StopSandbox("s-0"),
-        RemoveSandbox("s-0"),
-    ]
+    stop = StopContainer("app-0", "app", 5, "Stopping container app")
+    assert step(pod, sandbox(state())).actions == [stop]
+    ended = sandbox(state(phase=EXITED))
+    assert step(pod, ended).actions == [StopSandbox("s-0"), RemoveSandbox("s-0")]
 
 
 def test_a_deleted_pod_that_never_started_needs_nothing():
@@ -368,43 +367,53 @@ SANDBOXES = st.lists(
 )
 
 
-def obey(sandboxes, actions, now_s):
-    """The runtime after `actions`, by the book."""
-    live = {s.id: s for s in sandboxes}
+class Book:
+    """A runtime by the book: every action has its full effect at once."""
 
-    def edit(change):
-        for sid, box in live.items():
+    def __init__(self, sandboxes, now_s):
+        self.live, self.now_s = {s.id: s for s in sandboxes}, now_s
+
+    def obey(self, action):
+        getattr(self, type(action).__name__)(action)
+
+    def RunSandbox(self, action):  # noqa: N802
+        assert f"s-{action.attempt}" not in self.live, "an attempt is never used twice"
+        self.live[f"s-{action.attempt}"] = sandbox(attempt=action.attempt)
+
+    def StopSandbox(self, action):  # noqa: N802
+        box = self.live[action.id]
+        containers = tuple(self._ended(c) if c.phase is RUNNING else c for c in box.containers)
+        self.live[action.id] = replace(box, ready=False, containers=containers)
+
+    def RemoveSandbox(self, action):  # noqa: N802
+        del self.live[action.id]
+
+    def StopContainer(self, action):  # noqa: N802
+        self._edit(lambda c: self._ended(c) if c.id == action.id else c)
+
+    def RemoveContainer(self, action):  # noqa: N802
+        self._edit(lambda c: None if c.id == action.id else c)
+
+    def StartContainer(self, action):  # noqa: N802
+        newest = max(self.live.values(), key=lambda s: s.attempt)
+        assert newest.ready, "nothing is started in a dead sandbox"
+        names = {(c.name, c.attempt) for c in newest.containers}
+        assert (action.name, action.attempt) not in names, "an attempt is never used twice"
+        ident = f"{newest.id}-{action.name}-{action.attempt}-new"
+        made = state(action.name, RUNNING, action.attempt, id=ident)
+        self.live[newest.id] = replace(newest, containers=(*newest.containers, made))
+
+    def finish_init_containers(self):
+        done = {"phase": EXITED, "exit_code": 0, "finished_s": self.now_s}
+        self._edit(lambda c: replace(c, **done) if c.name == "one" and c.phase is RUNNING else c)
+
+    def _ended(self, container):
+        return replace(container, phase=EXITED, exit_code=143, finished_s=self.now_s)
+
+    def _edit(self, change):
+        for sid, box in self.live.items():
             kept = tuple(c for c in map(change, box.containers) if c is not None)
-            live[sid] = replace(box, containers=kept)
-
-    def ended(c):
-        return replace(c, phase=EXITED, exit_code=143, finished_s=now_s)
-
-    for action in actions:
-        match action:
-            case RunSandbox(attempt):
-                assert f"s-{attempt}" not in live, "an attempt is never used twice"
-                live[f"s-{attempt}"] = sandbox(attempt=attempt)
-            case StopSandbox(sid):
-                containers = tuple(
-                    ended(c) if c.phase is RUNNING else c for c in live[sid].containers
-                )
-                live[sid] = replace(live[sid], ready=False, containers=containers)
-            case RemoveSandbox(sid):
-                del live[sid]
-            case StopContainer(cid):
-                edit(lambda c, cid=cid: ended(c) if c.id == cid else c)
-            case RemoveContainer(cid):
-                edit(lambda c, cid=cid: None if c.id == cid else c)
-            case StartContainer(name, attempt):
-                newest = max(live.values(), key=lambda s: s.attempt)
-                assert newest.ready, "nothing is started in a dead sandbox"
-                names = {(c.name, c.attempt) for c in newest.containers}
-                assert (name, attempt) not in names, "an attempt is never used twice"
-                made = state(name, RUNNING, attempt, id=f"{newest.id}-{name}-{attempt}-new")
-                containers = (*newest.containers, made)
-                live[newest.id] = replace(newest, containers=containers)
-    return list(live.values())
+            self.live[sid] = replace(box, containers=kept)
 
 
 @given(SANDBOXES, POLICIES, st.booleans(), st.booleans())
@@ -426,15 +435,11 @@ def test_the_machine_converges_from_any_state_of_the_runtime(boxes, policy, dele
             continue
         if not result.actions and not result.wake_s:
             break
-        boxes = obey(boxes, result.actions, now_s)
-        for box in boxes:  # init containers do their work and end well
-            containers = tuple(
-                replace(c, phase=EXITED, exit_code=0, finished_s=now_s)
-                if c.name == "one" and c.phase is RUNNING
-                else c
-                for c in box.containers
-            )
-            boxes[boxes.index(box)] = replace(box, containers=containers)
+        book = Book(boxes, now_s)
+        for action in result.actions:
+            book.obey(action)
+        book.finish_init_containers()
+        boxes = list(book.live.values())
         now_s = max(now_s + 1, result.wake_s or 0)
     else:
         raise AssertionError("still acting after 40 steps")

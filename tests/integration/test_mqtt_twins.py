@@ -13,7 +13,7 @@ from edgecore.eventbus.bus import EventBus
 from edgecore.metamanager.store import MetaStore
 from edgecore.records import Commit
 from synccore.messages import Lane
-from tests.fakes.devices import LAMP_KEY, MODEL, MODEL_KEY, lamp, tombstone, upsert
+from tests.fakes.devices import LAMP_KEY, MODEL, lamp, tombstone, upsert
 from tests.fakes.mqtt import LeafDevice, broker, free_port, report, settings_for
 from tests.fakes.tcp_proxy import TcpProxy
 

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from edgecore.edged.references import check_reference
 from edgecore.edged.process.files import ContainerRecord, RuntimeFiles, SandboxRecord
 from edgecore.edged.process.liveness import boot_id, is_alive, signal_group
+from edgecore.edged.references import check_reference
 from edgecore.edged.runtime import (
     ContainerConfig,
     ContainerPhase,

@@ -70,8 +70,7 @@ class Kubectl:
 
     def apply(self, *objects):
         """Apply objects, as `kubectl apply -f -` does for a user's file."""
-        document = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        return self("apply", "-f", "-", stdin=json.dumps(document))
+        return self("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
 
     def watch(self, *args, out):
         """Return a running `kubectl get ... -w` that writes to the file `out`."""

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from corekit.errors import ConfigError
 from edgecore.edged import manager
 from edgecore.edged.runtime import ImageState
 from tests.fakes.edge import Edge
@@ -370,3 +371,10 @@ async def test_memory_of_another_version_does_not_stop_the_agent(edge):
     async with edge.running():
         await edge.put("Pod", pod_object())
         await edge.until(lambda: edge.phase() == "Running")
+
+
+async def test_a_root_folder_that_cannot_be_made_is_refused_by_name(edge):
+    (edge.folder / "pods").write_text("not a folder")
+    with pytest.raises(ConfigError, match=r"pods.root_dir: .*/pods/volumes: Not a directory"):
+        async with edge.running():
+            pass

@@ -33,6 +33,7 @@ MAX_OUTGOING = 8192
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
 _UNSUPPORTED_PROTOCOL = 132
+_NO_ANSWER = "Operation timed out"  # aiomqtt's words; it has no type for it
 
 # paho's and aiomqtt's own lines repeat per message; what matters is said here and in bus.py.
 _quiet = logging.getLogger(f"{__name__}.aiomqtt")
@@ -75,7 +76,7 @@ def parse_url(url: str) -> BrokerAddress:
 
 
 class UnsupportedProtocolError(BrokerLostError):
-    """The broker does not speak MQTT 5."""
+    """The broker does not speak MQTT 5, or did not answer, as amqtt does when it misreads an MQTT 5 greeting."""
 
 
 class Link:
@@ -117,7 +118,7 @@ async def open_link(
     client = _make_client(address, session, handoff)
     client._client.manual_ack_set(on=True)
     client._client.connect_timeout = CONNECT_TIMEOUT_S
-    with _translated():
+    with _translated(), _closing(client):
         async with client:
             link = Link(client)
             handoff.link = link
@@ -181,6 +182,16 @@ class _Handoff(asyncio.Queue[aiomqtt.Message]):
 
 
 @contextlib.contextmanager
+def _closing(client: aiomqtt.Client) -> Iterator[None]:
+    """Close what aiomqtt leaves open when the broker does not answer: a socket, its reader and a task."""
+    try:
+        yield
+    except aiomqtt.MqttError:
+        client._client.disconnect()
+        raise
+
+
+@contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
@@ -189,4 +200,6 @@ def _translated() -> Iterator[None]:
             raise UnsupportedProtocolError(str(exc)) from exc
         raise BrokerLostError(str(exc)) from exc
     except (aiomqtt.MqttError, OSError) as exc:
+        if str(exc) == _NO_ANSWER:
+            raise UnsupportedProtocolError("no answer") from exc
         raise BrokerLostError(str(exc) or type(exc).__name__) from exc

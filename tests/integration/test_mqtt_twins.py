@@ -13,7 +13,7 @@ from edgecore.eventbus.bus import EventBus
 from edgecore.metamanager.store import MetaStore
 from edgecore.records import Commit
 from synccore.messages import Lane
-from tests.fakes.devices import LAMP_KEY, MODEL, MODEL_KEY, lamp, tombstone, upsert
+from tests.fakes.devices import LAMP_KEY, MODEL, lamp, tombstone, upsert
 from tests.fakes.mqtt import LeafDevice, broker, free_port, report, settings_for
 from tests.fakes.tcp_proxy import TcpProxy
 
@@ -33,7 +33,7 @@ async def agent(path, settings):
         async with DeviceTwin(store, bus, "edge-1") as twins:
             tasks = [asyncio.create_task(part.run()) for part in (bus, twins)]
             try:
-                while not bus.connected:
+                while not bus.connected:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 yield store
             finally:
@@ -46,12 +46,15 @@ async def agent(path, settings):
 async def site(kind, tmp_path, *documents):
     """Run a broker, an agent that holds `documents`, and a leaf device."""
     port = free_port()
-    async with broker(kind, port, tmp_path) as settings:
-        async with agent(tmp_path / "edge.db", settings) as store, LeafDevice(port, ID) as device:
-            await store.commit(Commit(deltas=[upsert(document) for document in documents]))
-            if documents:
-                await device.told("membership/updated")
-            yield store, device
+    async with (
+        broker(kind, port, tmp_path) as settings,
+        agent(tmp_path / "edge.db", settings) as store,
+        LeafDevice(port, ID) as device,
+    ):
+        await store.commit(Commit(deltas=[upsert(document) for document in documents]))
+        if documents:
+            await device.told("membership/updated")
+        yield store, device
 
 
 async def reported(store):
@@ -86,9 +89,17 @@ async def test_a_value_out_of_range_is_refused_by_name_and_changes_nothing(kind,
 
 @pytest.mark.parametrize(
     "payload",
-    [b"{", b"\xff\xfe", b"[]", b'{"twin": {"power": {"actual": {"value": 1}}}}', b"{}"]
-    + [b'{"x":' * 100_000, b" " * (300 << 10), b'{"twin":{"power":null}}', b""],
-    ids=["cut", "not-utf8", "list", "number", "no-twin", "deep", "large", "delete", "empty"],
+    [
+        pytest.param(b"{", id="cut"),
+        pytest.param(b"\xff\xfe", id="not-utf8"),
+        pytest.param(b"[]", id="list"),
+        pytest.param(b'{"twin": {"power": {"actual": {"value": 1}}}}', id="number"),
+        pytest.param(b"{}", id="no-twin"),
+        pytest.param(b'{"x":' * 50_000, id="deep"),
+        pytest.param(b" " * (300 << 10), id="large"),
+        pytest.param(b'{"twin":{"power":null}}', id="delete"),
+        pytest.param(b"", id="empty"),
+    ],
 )
 async def test_a_malformed_update_is_answered_with_400(kind, tmp_path, payload):
     async with site(kind, tmp_path, MODEL, lamp()) as (_, device):
@@ -232,7 +243,7 @@ async def test_the_demo_lamp_follows_its_twin_and_says_goodbye(kind, tmp_path):
 
 async def until_stored(store, part):
     """Wait until a stored twin contains `part`."""
-    while not any(part in note for note in (await store.local("devicetwin")).values()):
+    while not any(part in note for note in (await store.local("devicetwin")).values()):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 

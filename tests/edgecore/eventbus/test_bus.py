@@ -18,7 +18,7 @@ def test_a_url_may_name_user_and_password():
     "url", ["", "broker:1883", "http://broker", "mqtt://", "mqtt://b:99999", "mqtt://b/path"]
 )
 async def test_a_url_that_is_none_names_its_key(url):
-    with pytest.raises(ConfigError, match="broker.url"):
+    with pytest.raises(ConfigError, match=r"broker\.url"):
         EventBus(BrokerSettings(url=url), "edge-1")
 
 
@@ -26,5 +26,5 @@ async def test_a_url_that_is_none_names_its_key(url):
     "address", ["0.0.0.0:1883", "example.com:1883", "[::]:1883", "1883", "x:0"]
 )
 def test_the_embedded_broker_listens_on_loopback_only(address):
-    with pytest.raises(ConfigError, match="broker.embedded_address"):
+    with pytest.raises(ConfigError, match=r"broker\.embedded_address"):
         EmbeddedBroker(BrokerSettings(embedded_address=address))

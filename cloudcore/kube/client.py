@@ -35,7 +35,8 @@ class KubeClient:
     """The API server at `endpoint`, as cloudcore or, with `impersonate_node`, as one node.
 
     Every method raises a KubeApiError leaf (cloudcore/kube/errors.py) and nothing of aiohttp's. Nothing is
-    retried here: only callers know what may be sent twice.
+    retried here, as only callers know what may be sent twice; but aiohttp repeats a GET, PUT or DELETE once
+    when a kept-alive connection turns out to be closed.
     """
 
     def __init__(self, endpoint: KubeEndpoint, *, timeout_s: float = 30.0) -> None:

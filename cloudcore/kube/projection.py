@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from cloudcore.kube.decoding import decode
 from cloudcore.kube.resources import KubeObject, Resource
 from synccore.index import record_version
 
@@ -33,8 +34,8 @@ def project_body(resource: Resource, raw: bytes) -> bytes:
 
     Raises:  msgspec.DecodeError: not a JSON object with an object `metadata`.
     """
-    fields = _decoder.decode(raw)
-    metadata = _decoder.decode(fields.get("metadata", b"{}"))
+    fields = decode(_decoder, raw)
+    metadata = decode(_decoder, fields.get("metadata", b"{}"))
     for name in _DROPPED_METADATA:
         metadata.pop(name, None)
     for name in ("status", "apiVersion", "kind"):

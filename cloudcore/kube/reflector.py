@@ -12,6 +12,7 @@ import msgspec
 
 from cloudcore import metrics
 from cloudcore.kube.client import KubeClient
+from cloudcore.kube.decoding import decode
 from cloudcore.kube.errors import (
     KubeForbiddenError,
     KubeGoneError,
@@ -148,7 +149,7 @@ class Reflector:
         path = self._resource.collection
         body = await self._client.get(path, params, accept=self._resource.list_accept)
         try:
-            return _list_decoder.decode(body)
+            return decode(_list_decoder, body)
         except msgspec.DecodeError as exc:
             raise KubeMalformedError(200, "Malformed", f"GET {path}: {exc}") from exc
 
@@ -184,24 +185,32 @@ class Reflector:
 
     def _take(self, line: bytes) -> None:
         try:
-            event = _event_decoder.decode(line)
+            event = decode(_event_decoder, line)
         except msgspec.DecodeError as exc:
             self._malformed(exc)
         if event.type == "ERROR":
             raise self._watch_error(event.object)
+        if event.type == "BOOKMARK":  # an object with nothing but a resourceVersion
+            self._version = self._newest = self._bookmark(event.object)
+            return
         obj = self._decode(event.object)
         if event.type in ("ADDED", "MODIFIED"):
             self._sink.upsert(obj)
         elif event.type == "DELETED":
             self._sink.delete(obj.key)
-        elif event.type != "BOOKMARK":
+        else:
             self._malformed(f"unknown event type {event.type[:40]!r}")
-        if obj.resource_version:
-            self._version = self._newest = obj.resource_version
+        self._version = self._newest = obj.resource_version
+
+    def _bookmark(self, raw: msgspec.Raw) -> str:
+        try:
+            return decode(_list_decoder, raw).metadata.resourceVersion
+        except msgspec.DecodeError as exc:
+            self._malformed(exc)
 
     def _watch_error(self, raw: msgspec.Raw) -> KubeApiError:
         try:
-            said = _status_decoder.decode(raw)
+            said = decode(_status_decoder, raw)
         except msgspec.DecodeError:
             said = Status(message="ERROR event without a Status")
         return error_from_status(f"WATCH {self._resource.collection}", said, said.code or 500)

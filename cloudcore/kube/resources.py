@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 
 import msgspec
 
+from cloudcore.kube.decoding import decode
 from synccore.messages import ObjectKey
+
+logger = logging.getLogger(__name__)
 
 FULL = "application/json"
 # A server that cannot cut objects down answers with whole ones, which decode just as well.
@@ -113,10 +117,19 @@ _decoder = msgspec.json.Decoder(_Object)
 
 
 def read_object(kind: str, raw: bytes | msgspec.Raw) -> KubeObject:
-    """Return `raw` with its identity read. Raises: msgspec.DecodeError: not a Kubernetes object."""
-    meta = _decoder.decode(raw).metadata
+    """Return `raw` with its identity read; of one nested too deeply to work with, only its metadata is kept.
+
+    Raises:  msgspec.DecodeError: not a Kubernetes object.
+    """
+    try:
+        meta = _decoder.decode(raw).metadata
+        # A copy: a Raw is a view that would keep its whole list page in memory.
+        body = bytes(raw)
+    except RecursionError:
+        meta = decode(_decoder, raw).metadata
+        body = msgspec.json.encode(_Object(meta))
+        logger.warning(
+            "%s %s/%s: nested too deeply, treated as empty", kind, meta.namespace, meta.name
+        )
     key = ObjectKey(kind, meta.namespace, meta.name)
-    # A copy: a Raw is a view that would keep its whole list page in memory.
-    return KubeObject(
-        key, meta.uid, meta.resourceVersion, meta.deletionTimestamp is not None, bytes(raw)
-    )
+    return KubeObject(key, meta.uid, meta.resourceVersion, meta.deletionTimestamp is not None, body)

@@ -1,0 +1,280 @@
+"""The records of every node, kept from the informers: implements `RecordSource`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from cloudcore.edgecontroller.bodies import BodyFetcher
+from cloudcore.edgecontroller.holdings import Holdings, Move
+from cloudcore.edgecontroller.nodes import is_edge_node
+from cloudcore.edgecontroller.references import Placement, place_device, place_pod
+from cloudcore.kube.client import KubeClient
+from cloudcore.kube.informer import Informer, Informers
+from cloudcore.kube.projection import Record, project, project_body
+from cloudcore.kube.resources import (
+    CONFIG_MAPS,
+    DEVICE_MODELS,
+    DEVICES,
+    NODES,
+    PODS,
+    SECRETS,
+    KubeObject,
+)
+from cloudcore.settings import KubeSettings
+from synccore.index import RecordIndex, record_version
+from synccore.messages import Delta, ObjectKey, Op
+
+logger = logging.getLogger(__name__)
+
+FETCHED = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS}
+
+
+def pods_informer(informers: Informers) -> Informer:
+    """Return the informer of pods; it keeps the bodies that nodes get, because those are needed anyway."""
+    return informers.of(PODS, shrink=partial(project_body, PODS))
+
+
+def nodes_informer(informers: Informers) -> Informer:
+    """Return the informer of nodes, without their statuses: the list of images alone is several KiB each."""
+    return informers.of(NODES, shrink=partial(project_body, NODES))
+
+
+class EdgeController:
+    """Knows per node the keys it must hold and the newest body of each; one body serves all nodes.
+
+    Config maps and secrets are fetched only for nodes that run our agent (its label, or an open view), so
+    the secrets of a cluster's other nodes never enter this process.
+    """
+
+    name = "edgecontroller"
+
+    def __init__(self, informers: Informers, client: KubeClient, settings: KubeSettings) -> None:
+        self._holdings = Holdings()
+        self._records: dict[ObjectKey, Record] = {}
+        self._fetched_at: dict[ObjectKey, str] = {}  # resourceVersion behind a fetched record
+        self._views: dict[str, list[_View]] = {}
+        self._agents: set[str] = set()
+        self._ready = False
+        self._fetcher = BodyFetcher(
+            client, settings, FETCHED, needed=self._stale, deliver=self._deliver
+        )
+        self._nodes, self._pods = nodes_informer(informers), pods_informer(informers)
+        self._devices, self._models = informers.of(DEVICES), informers.of(DEVICE_MODELS)
+        self._metas = {kind: informers.of(resource) for kind, resource in FETCHED.items()}
+
+    async def __aenter__(self) -> Self:
+        self._nodes.subscribe(_Handler(self._node_changed, self._node_gone))
+        self._pods.subscribe(_Handler(self._pod_changed, self._owner_gone))
+        self._devices.subscribe(_Handler(self._device_changed, self._owner_gone))
+        self._models.subscribe(_Handler(self._model_changed, self._record_gone))
+        for meta in self._metas.values():
+            meta.subscribe(_Handler(self._meta_changed, self._record_gone))
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing to release."""
+
+    async def run(self) -> None:
+        """Fetch bodies until cancelled; `synced` once every informer has listed and all is fetched."""
+        for informer in self._informers():
+            await informer.wait_synced()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fetcher.run(), name="body fetcher")
+            await self._fetcher.wait_idle()
+            self._ready = True
+            logger.info(
+                "records known", extra={"pods": len(self._pods), "devices": len(self._devices)}
+            )
+
+    # RecordSource.
+
+    @property
+    def synced(self) -> bool:
+        """Whether every index is complete; never before each informer has listed."""
+        return self._ready
+
+    def open(self, node: str, on_change: Callable[[ObjectKey], None]) -> _View:
+        """Return the view of `node`."""
+        view = _View(self, node, on_change)
+        self._views.setdefault(node, []).append(view)
+        for key in self._holdings.held(node):
+            record = self._records.get(key)
+            if record is not None:
+                view.index.put(key, record.version)
+            self._fetch_if_stale(key)  # a node not known as ours until now
+        return view
+
+    def read(self, node: str, key: ObjectKey) -> Delta | None:
+        """Return the record of `key` for `node`, or None."""
+        record = self._records.get(key)
+        if record is None or not self._holdings.holds(node, key):
+            return None
+        return Delta(Op.UPSERT, key, record.uid, record.version, body=record.body)
+
+    def close(self, view: _View) -> None:
+        """Forget `view`."""
+        views = self._views.get(view.node, [])
+        if view in views:
+            views.remove(view)
+        if not views:
+            self._views.pop(view.node, None)
+
+    # What informers say.
+
+    def _pod_changed(self, obj: KubeObject) -> None:
+        # Already projected by its informer: the same bytes object serves cache and record.
+        record = Record(obj.uid, record_version(obj.uid, obj.body), obj.body)
+        self._owner_changed(obj.key, record, place_pod)
+
+    def _device_changed(self, obj: KubeObject) -> None:
+        self._owner_changed(obj.key, project(DEVICES, obj), place_device)
+
+    def _owner_changed(
+        self, key: ObjectKey, record: Record, place: Callable[[bytes], Placement]
+    ) -> None:
+        held = self._records.get(key)
+        if held is not None and held.version == record.version:
+            return  # a status write
+        try:
+            placement: Placement | None = place(record.body)
+        except msgspec.DecodeError as exc:
+            logger.warning("%s: kept from its node: %s", key, exc)
+            placement = None
+        if placement is None or placement.node is None:
+            self._owner_gone(key)
+            return
+        self._set_record(key, record)
+        self._follow(self._holdings.place(key, placement))
+
+    def _owner_gone(self, key: ObjectKey) -> None:
+        self._records.pop(key, None)
+        self._follow(self._holdings.place(key, None))
+
+    def _model_changed(self, obj: KubeObject) -> None:
+        record = project(DEVICE_MODELS, obj)
+        held = self._records.get(obj.key)
+        if held is None or held.version != record.version:
+            self._set_record(obj.key, record)
+
+    def _meta_changed(self, obj: KubeObject) -> None:
+        self._fetch_if_stale(obj.key)
+
+    def _record_gone(self, key: ObjectKey) -> None:
+        self._fetched_at.pop(key, None)
+        if self._records.pop(key, None) is not None:
+            for view in self._holding_views(key):
+                view.drop(key)
+
+    def _node_changed(self, obj: KubeObject) -> None:
+        node = obj.key.name
+        if not is_edge_node(obj.body):
+            self._agents.discard(node)
+        elif node not in self._agents:
+            self._agents.add(node)
+            for key in self._holdings.held(node):
+                self._fetch_if_stale(key)
+
+    def _node_gone(self, key: ObjectKey) -> None:
+        self._agents.discard(key.name)
+
+    # What follows from it.
+
+    def _set_record(self, key: ObjectKey, record: Record) -> None:
+        self._records[key] = record
+        for view in self._holding_views(key):
+            view.put(key, record.version)
+
+    def _follow(self, moves: list[Move]) -> None:
+        for node, key, held in moves:
+            record = self._records.get(key)
+            for view in self._views.get(node, ()):
+                if held and record is not None:
+                    view.put(key, record.version)
+                elif not held:
+                    view.drop(key)
+            if held:
+                self._fetch_if_stale(key)
+            elif key.kind in FETCHED and not self._holdings.holders(key):
+                self._records.pop(key, None)  # a secret leaves memory with its last pod
+                self._fetched_at.pop(key, None)
+
+    def _holding_views(self, key: ObjectKey) -> Iterable[_View]:
+        return [v for node in self._holdings.holders(key) for v in self._views.get(node, ())]
+
+    def _fetch_if_stale(self, key: ObjectKey) -> None:
+        if key.kind in FETCHED and self._stale(key):
+            self._fetcher.want(key)
+
+    def _stale(self, key: ObjectKey) -> bool:
+        """Tell whether `key` exists, one of our nodes must hold it, and we have not its newest body."""
+        meta = self._metas[key.kind].get(key)
+        if meta is None or self._fetched_at.get(key) == meta.resource_version:
+            return False
+        return any(n in self._agents or n in self._views for n in self._holdings.holders(key))
+
+    def _deliver(self, obj: KubeObject) -> None:
+        meta = self._metas[obj.key.kind].get(obj.key)
+        # Deleted or made anew while it was fetched: the informer reports that next, or already has.
+        if meta is None or meta.uid != obj.uid or not self._holdings.holders(obj.key):
+            return
+        self._fetched_at[obj.key] = obj.resource_version
+        record = project(FETCHED[obj.key.kind], obj)
+        held = self._records.get(obj.key)
+        if held is None or held.version != record.version:
+            self._set_record(obj.key, record)
+
+    def _informers(self) -> list[Informer]:
+        return [self._nodes, self._pods, self._devices, self._models, *self._metas.values()]
+
+
+class _View:
+    """The records of one node for one session; implements `NodeView`."""
+
+    def __init__(
+        self, controller: EdgeController, node: str, on_change: Callable[[ObjectKey], None]
+    ) -> None:
+        self.node, self.index = node, RecordIndex()
+        self._controller, self._on_change = controller, on_change
+
+    def read(self, key: ObjectKey) -> Delta | None:
+        """Return the newest delta of `key`, or None if the node must not hold it."""
+        return self._controller.read(self.node, key)
+
+    def close(self) -> None:
+        """Stop calling `on_change`."""
+        self._controller.close(self)
+
+    def put(self, key: ObjectKey, version: int) -> None:
+        """Note a new version, and say so."""
+        self.index.put(key, version)
+        self._on_change(key)
+
+    def drop(self, key: ObjectKey) -> None:
+        """Note that the node must not hold `key`, and say so if that is new."""
+        if self.index.version(key) is not None:
+            self.index.drop(key)
+            self._on_change(key)
+
+
+class _Handler:
+    """An `InformerHandler` of two methods."""
+
+    def __init__(
+        self, upsert: Callable[[KubeObject], None], delete: Callable[[ObjectKey], None]
+    ) -> None:
+        self.on_upsert, self.on_delete = upsert, delete
+
+    def on_synced(self) -> None:
+        """`run()` waits for that."""

@@ -1,0 +1,101 @@
+"""What a node's report of itself becomes in the API: registration once, then its status."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cloudcore.edgecontroller.reports import REPLACE, NodeApi, RefusedError, decode, encode
+from cloudcore.kube.client import STRATEGIC_PATCH
+from cloudcore.kube.errors import KubeConflictError, KubeNotFoundError
+from cloudcore.kube.informer import Informer
+from cloudcore.kube.resources import NODES
+from synccore.messages import Delta, ObjectKey, Op
+
+# Ours to set and ours to know nodes by. Not under kubernetes.io: NodeRestriction forbids nodes those.
+AGENT_LABEL = "armadillo.edge/agent"
+AGENT = "edgecore"
+
+
+class _Labelled(msgspec.Struct):
+    labels: dict[str, str] | None = None
+
+
+class _LabelledNode(msgspec.Struct):
+    metadata: _Labelled
+
+
+class _Metadata(msgspec.Struct):
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class _Spec(msgspec.Struct):
+    taints: list[dict[str, str]] = []
+
+
+class NodeReport(msgspec.Struct):
+    """The body of a Node report; nothing else a node sends is passed on."""
+
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+    spec: _Spec = msgspec.field(default_factory=_Spec)
+    status: dict[str, msgspec.Raw] = {}
+
+
+_labels_decoder = msgspec.json.Decoder(_LabelledNode)
+_report_decoder = msgspec.json.Decoder(NodeReport)
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def is_edge_node(body: bytes) -> bool:
+    """Tell whether the Node in `body` runs our agent."""
+    try:
+        return AGENT_LABEL in (_labels_decoder.decode(body).metadata.labels or {})
+    except msgspec.DecodeError:  # no API server stores such a Node
+        return False
+
+
+class NodeWriter:
+    """Registers a node, or adopts one that an administrator made before, and writes its status."""
+
+    def __init__(self, api: NodeApi, nodes: Informer) -> None:
+        self._api, self._nodes = api, nodes
+
+    async def write(self, node: str, delta: Delta) -> str:
+        """Write the report; return its result. Raises: RefusedError, KubeApiError."""
+        if delta.key != ObjectKey("Node", "", node) or delta.op is not Op.UPSERT:
+            raise RefusedError("a node may report itself only")
+        report = decode(_report_decoder, delta.body)
+        known = self._nodes.get(delta.key)
+        if known is None or not is_edge_node(known.body):
+            await self._register(node, report)
+        try:
+            await self._patch_status(node, report)
+        except KubeNotFoundError:  # deleted by hand, and the node is still there
+            await self._register(node, report)
+            await self._patch_status(node, report)
+        return "written"
+
+    async def _register(self, node: str, report: NodeReport) -> None:
+        labels = report.metadata.labels | {AGENT_LABEL: AGENT}
+        metadata = {"labels": labels, "annotations": report.metadata.annotations}
+        made = {
+            "apiVersion": NODES.api_version,
+            "kind": NODES.kind,
+            "metadata": {"name": node, **metadata},
+            "spec": {"taints": report.spec.taints},
+        }
+        try:
+            await self._api.post(node, NODES.collection, encode(made))
+        except KubeConflictError:
+            # Taints stay as they are: whoever removed one since meant it.
+            path = NODES.path(ObjectKey("Node", "", node))
+            await self._api.patch(node, path, encode({"metadata": metadata}))
+
+    async def _patch_status(self, node: str, report: NodeReport) -> None:
+        status: dict[str, object] = dict(report.status)
+        if "addresses" in status:
+            addresses = decode(_list_decoder, bytes(report.status["addresses"]))
+            status["addresses"] = [REPLACE, *addresses]
+        path = NODES.path(ObjectKey("Node", "", node), "status")
+        # Strategic: conditions of others (a network plugin's) are merged by type and stay.
+        await self._api.patch(node, path, encode({"status": status}), STRATEGIC_PATCH)

@@ -1,0 +1,154 @@
+"""Which node an object belongs to and what it refers to; reads only the fields that say so."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from cloudcore.kube.decoding import decode
+from synccore.messages import ObjectKey
+
+# Written by the kubelet for pods from its own files: an edge node makes no such pods and must run none.
+MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+
+
+class Placement(NamedTuple):
+    """Shapes:  node: None if no node must hold the object. refers: keys the node needs beside it."""
+
+    node: str | None
+    refers: frozenset[ObjectKey]
+
+
+class _Named(msgspec.Struct):
+    name: str | None = None
+
+
+class _EnvSource(msgspec.Struct, rename="camel"):
+    config_map_key_ref: _Named | None = None
+    secret_key_ref: _Named | None = None
+
+
+class _Env(msgspec.Struct, rename="camel"):
+    value_from: _EnvSource | None = None
+
+
+class _EnvFrom(msgspec.Struct, rename="camel"):
+    config_map_ref: _Named | None = None
+    secret_ref: _Named | None = None
+
+
+class _Container(msgspec.Struct, rename="camel"):
+    env: list[_Env] | None = None
+    env_from: list[_EnvFrom] | None = None
+
+
+class _SecretVolume(msgspec.Struct, rename="camel"):
+    secret_name: str | None = None
+
+
+class _ProjectedSource(msgspec.Struct, rename="camel"):
+    config_map: _Named | None = None
+    secret: _Named | None = None
+
+
+class _Projected(msgspec.Struct):
+    sources: list[_ProjectedSource] | None = None
+
+
+class _Volume(msgspec.Struct, rename="camel"):
+    config_map: _Named | None = None
+    secret: _SecretVolume | None = None
+    projected: _Projected | None = None
+
+
+class _PodSpec(msgspec.Struct, rename="camel"):
+    node_name: str | None = None
+    containers: list[_Container] | None = None
+    init_containers: list[_Container] | None = None
+    ephemeral_containers: list[_Container] | None = None
+    volumes: list[_Volume] | None = None
+    image_pull_secrets: list[_Named] | None = None
+
+
+class _Metadata(msgspec.Struct):
+    namespace: str = ""
+    annotations: dict[str, str] | None = None
+
+
+class _Pod(msgspec.Struct):
+    metadata: _Metadata
+    spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
+
+
+class _DeviceSpec(msgspec.Struct, rename="camel"):
+    node_name: str | None = None
+    device_model_ref: _Named | None = None
+
+
+class _Device(msgspec.Struct):
+    metadata: _Metadata
+    spec: _DeviceSpec = msgspec.field(default_factory=_DeviceSpec)
+
+
+_pod_decoder = msgspec.json.Decoder(_Pod)
+_device_decoder = msgspec.json.Decoder(_Device)
+
+
+def place_pod(body: bytes) -> Placement:
+    """Return where a Pod belongs. Raises: msgspec.DecodeError: a field has another type."""
+    pod = decode(_pod_decoder, body)
+    if MIRROR_ANNOTATION in (pod.metadata.annotations or {}):
+        return Placement(None, frozenset())
+    spec, names = pod.spec, _Names()
+    for container in (
+        *(spec.containers or ()),
+        *(spec.init_containers or ()),
+        *(spec.ephemeral_containers or ()),
+    ):
+        names.of_container(container)
+    for volume in spec.volumes or ():
+        names.of_volume(volume)
+    for pull in spec.image_pull_secrets or ():
+        names.add("Secret", pull)
+    namespace = pod.metadata.namespace
+    keys = frozenset(ObjectKey(kind, namespace, name) for kind, name in names.found)
+    return Placement(spec.node_name or None, keys)
+
+
+def place_device(body: bytes) -> Placement:
+    """Return where a Device belongs. Raises: msgspec.DecodeError: a field has another type."""
+    device = decode(_device_decoder, body)
+    model = device.spec.device_model_ref
+    refers: frozenset[ObjectKey] = frozenset()
+    if model is not None and model.name:
+        refers = frozenset({ObjectKey("DeviceModel", device.metadata.namespace, model.name)})
+    return Placement(device.spec.node_name or None, refers)
+
+
+class _Names:
+    """Collects (kind, name) of what a pod refers to."""
+
+    def __init__(self) -> None:
+        self.found: set[tuple[str, str]] = set()
+
+    def add(self, kind: str, named: _Named | None) -> None:
+        if named is not None and named.name:
+            self.found.add((kind, named.name))
+
+    def of_container(self, container: _Container) -> None:
+        for env in container.env or ():
+            if env.value_from is not None:
+                self.add("ConfigMap", env.value_from.config_map_key_ref)
+                self.add("Secret", env.value_from.secret_key_ref)
+        for source in container.env_from or ():
+            self.add("ConfigMap", source.config_map_ref)
+            self.add("Secret", source.secret_ref)
+
+    def of_volume(self, volume: _Volume) -> None:
+        self.add("ConfigMap", volume.config_map)
+        if volume.secret is not None:
+            self.add("Secret", _Named(volume.secret.secret_name))
+        for source in (volume.projected.sources if volume.projected else None) or ():
+            self.add("ConfigMap", source.config_map)
+            self.add("Secret", source.secret)

@@ -1,0 +1,131 @@
+"""Takes what nodes report about themselves to the Kubernetes API: implements `ReportSink`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from cloudcore import metrics
+from cloudcore.edgecontroller.controller import nodes_informer, pods_informer
+from cloudcore.edgecontroller.events import EventWriter
+from cloudcore.edgecontroller.leases import LeaseWriter
+from cloudcore.edgecontroller.nodes import NodeWriter
+from cloudcore.edgecontroller.pods import PodWriter
+from cloudcore.edgecontroller.reports import NodeApi, RefusedError
+from cloudcore.kube.client import KubeClient
+from cloudcore.kube.errors import KubeConflictError, KubeForbiddenError
+from cloudcore.kube.informer import Informers
+from cloudcore.kube.resources import DEVICES
+from corekit.backoff import Backoff
+from corekit.errors import KubeApiError
+from corekit.logs import RepeatedFault
+from synccore.messages import Delta, ObjectKey
+
+logger = logging.getLogger(__name__)
+
+# One node's backlog after a long cut must not take the API server from the others.
+WRITES_PER_NODE = 4
+# Keys whose refusal was said already. Beyond it some are said twice, which is better than growing.
+MAX_KNOWN_REFUSALS = 4096
+BACKOFF_S = (0.5, 30.0)
+
+
+class _Writer(Protocol):
+    async def write(self, node: str, delta: Delta) -> str: ...
+
+
+class NodeReports:
+    """The sink for Lease, Node, Pod and Event reports (`KINDS`); all are written with the node's own rights.
+
+    Writes of one key happen in the order they were handed over, whatever is retried.
+    """
+
+    KINDS = ("Lease", "Node", "Pod", "Event")
+
+    def __init__(
+        self,
+        informers: Informers,
+        client: KubeClient,
+        *,
+        backoff_s: tuple[float, float] = BACKOFF_S,
+    ) -> None:
+        api, self._backoff_s = NodeApi(client), backoff_s
+        nodes, pods = nodes_informer(informers), pods_informer(informers)
+        self._writers: dict[str, _Writer] = {
+            "Lease": LeaseWriter(api, nodes),
+            "Node": NodeWriter(api, nodes),
+            "Pod": PodWriter(api, pods),
+            "Event": EventWriter(api, pods, informers.of(DEVICES)),
+        }
+        # Weak: a lock lives as long as somebody holds or awaits it.
+        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, ObjectKey], asyncio.Lock] = (
+            WeakValueDictionary()
+        )
+        self._refusals: dict[tuple[str, ObjectKey], RepeatedFault] = {}
+        self._fault = RepeatedFault(logger, "writing reports of nodes")
+        self._retrying = 0
+
+    async def write(self, node: str, delta: Delta) -> None:
+        """Return when the report is in the API, or can never be; see `ReportSink`."""
+        writer = self._writers.get(delta.key.kind)
+        if writer is None:
+            self._refuse(node, delta.key, "no such kind of report")
+            metrics.reports.labels("other", "refused").inc()
+            return
+        lock = self._locks.setdefault((node, delta.key), asyncio.Lock())
+        slot = self._slots.setdefault(node, asyncio.Semaphore(WRITES_PER_NODE))
+        async with lock, slot:
+            result = await self._write_until_settled(writer, node, delta)
+        metrics.reports.labels(delta.key.kind, result).inc()
+
+    async def _write_until_settled(self, writer: _Writer, node: str, delta: Delta) -> str:
+        backoff, failed = Backoff(*self._backoff_s), False
+        try:
+            while True:
+                try:
+                    result = await writer.write(node, delta)
+                    self._accept(node, delta.key, result)
+                    return result
+                except (RefusedError, ValueError, msgspec.DecodeError) as exc:
+                    # ValueError: a name that no path can hold; DecodeError: an object with odd types
+                    return self._refuse(node, delta.key, exc)
+                except KubeApiError as exc:
+                    if not _may_pass(exc):
+                        return self._refuse(node, delta.key, exc, "invalid")
+                    self._retrying += not failed
+                    failed = True
+                    self._fault.failed(f"{delta.key} of {node}: {exc}")
+                    delay_s = max(backoff.next_delay_s(), exc.retry_after_s or 0.0)
+                await asyncio.sleep(min(delay_s, backoff.maximum_s))
+        finally:
+            self._retrying -= failed
+            if failed and not self._retrying:
+                self._fault.cleared()
+
+    def _accept(self, node: str, key: ObjectKey, result: str) -> None:
+        if result == "dropped":
+            logger.info("report of %s: %s dropped: its namespace is going", node, key)
+        said = self._refusals.pop((node, key), None)
+        if said is not None and result == "written":
+            said.cleared()
+
+    def _refuse(self, node: str, key: ObjectKey, why: object, result: str = "refused") -> str:
+        if len(self._refusals) >= MAX_KNOWN_REFUSALS:
+            self._refusals.clear()
+        name = str(key)[:300]
+        fault = self._refusals.setdefault(
+            (node, key), RepeatedFault(logger, f"report of node {node}: {name} not written")
+        )
+        fault.failed(why)
+        return result
+
+
+def _may_pass(exc: KubeApiError) -> bool:
+    if isinstance(exc, KubeForbiddenError):
+        return exc.impersonation  # cloudcore's own missing right: an operator will grant it
+    return exc.retryable or isinstance(exc, KubeConflictError)

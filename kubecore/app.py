@@ -1,0 +1,56 @@
+"""kubecore: the embedded Kubernetes API, its scheduler and controllers, as one process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+
+from corekit.daemon import run_daemon
+from corekit.errors import ConfigError
+from corekit.lifecycle import Component, run_components
+from kubecore.api import Api
+from kubecore.bootstrap import Bootstrap
+from kubecore.cleanup import Cleanup
+from kubecore.errors import StoreOpenError
+from kubecore.garbage import GarbageCollector
+from kubecore.objects import Objects
+from kubecore.operations import Operations
+from kubecore.registry import Registry
+from kubecore.server import ApiServer
+from kubecore.settings import KubecoreSettings
+from kubecore.store import Store
+from kubecore.watching import WatchHub
+
+
+def components(settings: KubecoreSettings) -> list[Component]:
+    """Return kubecore's parts in dependency order; the last one listens."""
+    store = Store(Path(settings.store.path))
+    registry, hub = Registry(), WatchHub(store)
+    operations = Operations(store, registry, hub)
+    objects = Objects(operations)
+    return [
+        store,
+        Bootstrap(store, registry, hub, objects),
+        Cleanup(objects),
+        GarbageCollector(store, objects),
+        ApiServer(settings.serve, Api(operations), hub),
+    ]
+
+
+async def serve(settings: KubecoreSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set.
+
+    Raises:  ConfigError: a setting, or the state file it names, cannot be used.
+    """
+    # Most objects here live long; the default thresholds would walk all of them again and again.
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        await run_components(components(settings), stop)
+    except StoreOpenError as exc:
+        raise ConfigError(exc.path, "", exc.problem) from exc
+
+
+def main() -> int:
+    """Run kubecore from the command line; return the exit status."""
+    return run_daemon("kubecore", KubecoreSettings, serve)

@@ -46,7 +46,7 @@ async def test_a_broker_that_is_down_is_said_once_and_found_when_it_comes(kind, 
     port = free_port()
     with caplog.at_level(logging.INFO):
         async with Running(settings_for(kind, port)) as bus:
-            while sum("trying again" in r.message for r in caplog.records) < 1:  # noqa: ASYNC110
+            while sum("trying again" in r.message for r in caplog.records) < 1:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.5)
             assert not bus.publish("t", b"")
@@ -108,7 +108,7 @@ async def test_user_and_password_are_used_and_a_refusal_is_said(tmp_path, caplog
         with caplog.at_level(logging.WARNING):
             wrong = BrokerSettings(url=url.format("guess"), reconnect_max_s=0.1)
             async with Running(wrong):
-                while not any("ot authori" in r.getMessage() for r in caplog.records):  # noqa: ASYNC110
+                while not any("ot authori" in r.getMessage() for r in caplog.records):
                     await asyncio.sleep(0.01)
     assert not any("guess" in r.getMessage() for r in caplog.records)
 
@@ -158,7 +158,7 @@ async def test_a_port_that_is_taken_is_said_once_and_waited_for(caplog):
     holder = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", port)
     with caplog.at_level(logging.WARNING):
         task = asyncio.create_task(EmbeddedBroker(settings).run())
-        while not caplog.records:  # noqa: ASYNC110
+        while not caplog.records:
             await asyncio.sleep(0.01)
         holder.close()
         await holder.wait_closed()

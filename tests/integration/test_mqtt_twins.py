@@ -36,7 +36,7 @@ async def agent(path, settings):
     ):
         tasks = [asyncio.create_task(part.run()) for part in (bus, twins)]
         try:
-            while not bus.connected:  # noqa: ASYNC110
+            while not bus.connected:
                 await asyncio.sleep(0.01)
             yield store
         finally:
@@ -245,7 +245,7 @@ async def test_the_demo_lamp_follows_its_twin_and_says_goodbye(kind, tmp_path):
 
 async def until_stored(store, part):
     """Wait until a stored twin contains `part`."""
-    while not any(part in note for note in (await store.local("devicetwin")).values()):  # noqa: ASYNC110
+    while not any(part in note for note in (await store.local("devicetwin")).values()):
         await asyncio.sleep(0.01)
 
 

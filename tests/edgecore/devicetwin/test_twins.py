@@ -52,7 +52,7 @@ async def running(*documents, store=None):
     await store.commit(Commit(deltas=[upsert(document) for document in documents]))
     async with DeviceTwin(store, bus, "edge-1", clock=lambda: 1_700_000_000) as twins:
         task = asyncio.create_task(twins.run())
-        while b'"u-' not in (await store.local("devicetwin")).get("default/lamp-01", b""):  # noqa: ASYNC110
+        while b'"u-' not in (await store.local("devicetwin")).get("default/lamp-01", b""):
             await asyncio.sleep(0.005)
         try:
             yield store, bus
@@ -105,7 +105,7 @@ async def test_an_equal_report_costs_no_commit():
         await bus.heard("twin/update/result")
         before = len(store.commits)
         bus.arrive("twin/update", says("again", brightness="5"))
-        while bus.acknowledged != [1, 1]:  # noqa: ASYNC110
+        while bus.acknowledged != [1, 1]:
             await asyncio.sleep(0.005)
         assert len(store.commits) == before
 
@@ -145,7 +145,7 @@ async def test_a_device_made_anew_does_not_inherit_the_old_ones_values():
         bus.arrive("twin/update", says(brightness="5"))
         await bus.heard("twin/update/result")
         await store.commit(Commit(deltas=[upsert(lamp(uid="u-2"))]))
-        while not any(b'"u-2"' in note for note in (await store.local("devicetwin")).values()):  # noqa: ASYNC110
+        while not any(b'"u-2"' in note for note in (await store.local("devicetwin")).values()):
             await asyncio.sleep(0.005)
         bus.arrive("twin/get", {})
         assert (await bus.heard("twin/get/result"))["twin"] == {}

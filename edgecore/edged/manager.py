@@ -79,6 +79,8 @@ class Edged:
         self._fault = RepeatedFault(logger, "container runtime")
 
     async def __aenter__(self) -> Self:
+        if self._uplink is not None:
+            self._uplink.on_report_all(self._report_again)
         self._feed = self._store.feed("Pod", "ConfigMap", "Secret")
         self._memories = await self._store.local(OWNER)
         self._known_database = bool(self._memories)
@@ -104,6 +106,10 @@ class Edged:
                 self._end_unknown(uid)
             group.create_task(self._watch_records(), name="edged records")
             group.create_task(self._watch_runtime(), name="edged relist")
+
+    def _report_again(self) -> None:
+        for worker in self._workers.values():
+            worker.report_again()
 
     async def _watch_records(self) -> None:
         while True:

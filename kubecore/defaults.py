@@ -37,6 +37,7 @@ def _secret(secret: Object) -> None:
 
 def _service(service: Object) -> None:
     spec = service.setdefault("spec", {})
+    service.setdefault("status", {}).setdefault("loadBalancer", {})
     spec.setdefault("type", "ClusterIP")
     spec.setdefault("sessionAffinity", "None")
     for port in spec.get("ports") or []:
@@ -50,6 +51,13 @@ def _service(service: Object) -> None:
         spec.setdefault("clusterIP", "None")
     if "clusterIP" in spec:
         spec.setdefault("clusterIPs", [spec["clusterIP"]])
+
+
+def _structs(obj: Object) -> None:
+    """Go writes a struct even where it is empty, and clients count on it."""
+    obj.setdefault("spec", {})
+    if obj.get("kind") == "Node":
+        obj.setdefault("status", {})
 
 
 def _endpoints(endpoints: Object) -> None:
@@ -78,6 +86,8 @@ def _crd(crd: Object) -> None:
 _DEFAULTS: dict[str, Callable[[Object], None]] = {
     "pods": default_pod,
     "namespaces": _namespace,
+    "nodes": _structs,
+    "leases.coordination.k8s.io": _structs,
     "secrets": _secret,
     "services": _service,
     "endpoints": _endpoints,

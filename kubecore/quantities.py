@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, localcontext
+from decimal import ROUND_UP, Decimal, localcontext
 
 _PATTERN = re.compile(
     r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?[0-9]+))?"
@@ -69,7 +69,7 @@ def _decimal(value: Decimal, *, exponent: bool) -> str:
     while power > -9 and value % _FACTOR[_DECIMAL[power]] != 0:
         power -= 3
     # Below a nano Kubernetes rounds up, away from zero.
-    scaled = -(-abs(value) // _FACTOR[_DECIMAL[power]]) * (1 if value > 0 else -1)
+    scaled = (value / _FACTOR[_DECIMAL[power]]).to_integral_value(ROUND_UP)
     if exponent:
         return f"{scaled:f}e{power}" if power else f"{scaled:f}"
     return f"{scaled:f}{_DECIMAL[power]}"

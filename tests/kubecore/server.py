@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import ssl
 from pathlib import Path
@@ -50,6 +51,8 @@ class Client:
 
     async def __call__(self, method, path, body=None, *, media="application/json", **headers):
         raw = json.dumps(body).encode() if isinstance(body, dict | list) else body
+        if isinstance(raw, bytes):
+            raw = io.BytesIO(raw)
         sent = {"Content-Type": media} | {k.replace("_", "-"): v for k, v in headers.items()}
         async with self.session.request(method, self.base + path, data=raw, headers=sent) as answer:
             text = await answer.text()
@@ -131,7 +134,7 @@ async def running(certificates: Certificates, folder: Path):
     stop = asyncio.Event()
     task = asyncio.create_task(run_components(parts, stop))
     try:
-        while not server.port and not task.done():
+        while not server.port and not task.done():  # noqa: ASYNC110  no event to wait for
             await asyncio.sleep(0.01)
         if task.done():
             await task

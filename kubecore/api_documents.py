@@ -28,6 +28,7 @@ VERSION: Object = {
     "compiler": f"python{sys.version_info.major}.{sys.version_info.minor}",
     "platform": f"linux/{platform.machine()}",
 }
+_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 
 class DocumentApi:
@@ -61,12 +62,14 @@ class DocumentApi:
             case [health, *_] if health in _HEALTH:
                 return web.Response(text="ok")
             case ["openapi", *rest]:
-                return self._openapi(rest)
+                return self._openapi(request, rest)
             case ["api" | "apis", *_]:
                 return self._discovery(request, parts)
         raise unknown_path()
 
-    def _openapi(self, parts: list[str]) -> web.Response:
+    def _openapi(self, request: web.Request, parts: list[str]) -> web.Response:
+        if parts == ["v2"]:
+            return _openapi_v2(request)
         if parts[:1] != ["v3"]:
             raise unknown_path()
         if len(parts) == 1:
@@ -97,6 +100,30 @@ class DocumentApi:
         if document is None:
             raise unknown_path()
         return answer(document)
+
+
+def _openapi_v2(request: web.Request) -> web.Response:
+    """Return an OpenAPI 2 document that defines nothing; the schemas are in version 3.
+
+    kubectl asks for it when version 3 does not know a kind. A 404 here would end it with "could not find the
+    requested resource"; so it goes on, finds the kind nowhere, and names it.
+    """
+    title, version = b"Kubernetes", str(VERSION["gitVersion"]).encode()
+    if _V2_PROTOBUF not in request.headers.get("Accept", ""):
+        info = {"title": title.decode(), "version": version.decode()}
+        return answer({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}})
+    # gnostic's Document: 1 swagger, 2 info (1 title, 2 version), 8 paths, 9 definitions.
+    packed = _field(1, title) + _field(2, version)
+    body = _field(1, b"2.0") + _field(2, packed) + _field(8, b"") + _field(9, b"")
+    response = web.Response(body=body)
+    # "@", which the request carries, is not allowed in a media type: answers spell it with a dot.
+    response.headers["Content-Type"] = _V2_PROTOBUF.replace("@", ".")
+    return response
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """Return a length-delimited protobuf field shorter than 128 bytes."""
+    return bytes((number << 3 | 2, len(value))) + value
 
 
 def _aggregated(request: web.Request) -> Aggregated | None:

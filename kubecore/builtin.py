@@ -58,7 +58,10 @@ BUILTIN: tuple[Resource, ...] = (
         "po",
         has_status=True,
         categories=("all",),
-        subresources=(Subresource("binding", ("create",), "Binding"),),
+        subresources=(
+            Subresource("binding", ("create",), "Binding"),
+            Subresource("eviction", ("create",), "Eviction"),
+        ),
     ),
     _core("secrets", "Secret"),
     _core("serviceaccounts", "ServiceAccount", "sa"),

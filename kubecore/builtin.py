@@ -60,7 +60,8 @@ BUILTIN: tuple[Resource, ...] = (
         categories=("all",),
         subresources=(
             Subresource("binding", ("create",), "Binding"),
-            Subresource("eviction", ("create",), "Eviction"),
+            # kubectl drain looks for this one with its group; without it, it deletes pods instead.
+            Subresource("eviction", ("create",), "Eviction", "policy/v1"),
         ),
     ),
     _core("secrets", "Secret"),

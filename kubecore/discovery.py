@@ -50,8 +50,7 @@ def api_resource_list(registry: Registry, group: str, version: str) -> dict[str,
     entries: list[dict[str, Any]] = []
     for resource in found:
         entries.append(_legacy_resource(resource))
-        for sub in subresources(resource):
-            entries.append(_legacy_subresource(resource, sub))
+        entries += [_legacy_subresource(resource, sub) for sub in subresources(resource)]
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",

@@ -10,7 +10,8 @@ from aiohttp import web
 from kubecore import discovery, openapi
 from kubecore.answers import answer
 from kubecore.discovery import Aggregated
-from kubecore.errors import method_not_allowed, unknown_path
+from kubecore.errors import ApiStatusError, method_not_allowed, unknown_path
+from kubecore.openapi_v2 import PROTOBUF_TYPE, accepted_form
 from kubecore.registry import Registry
 from kubecore.requests import Target
 from kubecore.store import Object
@@ -50,6 +51,7 @@ class DocumentApi:
                             "/apis",
                             "/healthz",
                             "/livez",
+                            "/openapi/v2",
                             "/openapi/v3",
                             "/readyz",
                             "/version",
@@ -61,12 +63,14 @@ class DocumentApi:
             case [health, *_] if health in _HEALTH:
                 return web.Response(text="ok")
             case ["openapi", *rest]:
-                return self._openapi(rest)
+                return self._openapi(request, rest)
             case ["api" | "apis", *_]:
                 return self._discovery(request, parts)
         raise unknown_path()
 
-    def _openapi(self, parts: list[str]) -> web.Response:
+    def _openapi(self, request: web.Request, parts: list[str]) -> web.Response:
+        if parts == ["v2"]:
+            return _openapi_v2(request, self._registry)
         if parts[:1] != ["v3"]:
             raise unknown_path()
         if len(parts) == 1:
@@ -97,6 +101,21 @@ class DocumentApi:
         if document is None:
             raise unknown_path()
         return answer(document)
+
+
+def _openapi_v2(request: web.Request, registry: Registry) -> web.Response:
+    accept = ",".join(request.headers.getall("Accept", []))
+    form = accepted_form(accept)
+    if form is None:
+        problem = f"/openapi/v2 is served as {PROTOBUF_TYPE} and application/json"
+        raise ApiStatusError(406, "NotAcceptable", f"{problem} (Accept was {accept[:200]!r})")
+    document = openapi.v2_document(registry, form)
+    headers = {"ETag": f'"{document.etag}"', "Vary": "Accept"}
+    known = request.if_none_match or ()
+    if any(tag.value in ("*", document.etag) for tag in known):
+        return web.Response(status=304, headers=headers)
+    headers["Content-Type"] = document.content_type
+    return web.Response(body=document.body, headers=headers)
 
 
 def _aggregated(request: web.Request) -> Aggregated | None:

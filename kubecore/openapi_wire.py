@@ -63,7 +63,7 @@ def _integer(number: int, value: int) -> bytes:
     return _varint(number << 3 | _VARINT) + _varint(int(value) & _UINT64)
 
 
-def _boolean(number: int, value: bool) -> bytes:
+def _boolean(number: int, value: Any) -> bytes:
     return _integer(number, bool(value))
 
 
@@ -96,7 +96,7 @@ def _schemas(number: int, values: dict[str, Any]) -> bytes:
     return _chunk(number, _named(1, values, _schema))
 
 
-def _additional(number: int, value: dict[str, Any] | bool) -> bytes:
+def _additional(number: int, value: Any) -> bytes:
     return _chunk(number, _boolean(2, value) if isinstance(value, bool) else _schema(1, value))
 
 

@@ -34,8 +34,17 @@ class RecordSource(Protocol):
     def synced(self) -> bool:
         """Whether every informer has listed once; before that no node's index can be trusted."""
 
-    def open(self, node: str, on_change: Callable[[ObjectKey], None]) -> NodeView:
-        """Return the view of `node`; `on_change(key)` is called in the loop for each later change."""
+    def open(
+        self,
+        node: str,
+        on_change: Callable[[ObjectKey], None],
+        on_given_up: Callable[[], None],
+    ) -> NodeView:
+        """Return the view of `node`; `on_change(key)` is called in the loop for each later change.
+
+        `on_given_up()` is called, also during `open`, when the cluster has given the node up: it has then
+        written states of its own over the node's, and only the node can say what is true.
+        """
 
 
 class ReportSink(Protocol):

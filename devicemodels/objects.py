@@ -328,5 +328,5 @@ def _decode(decoder: msgspec.json.Decoder[T], kind: str, body: bytes) -> T:
     except msgspec.ValidationError as exc:
         problem, _, where = str(exc).partition(" - at `$")
         raise ObjectDecodeError(kind, where.strip("`."), problem) from exc
-    except msgspec.DecodeError as exc:
-        raise ObjectDecodeError(kind, "", f"is not JSON: {exc}") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ObjectDecodeError(kind, "", f"is not usable JSON: {exc}") from exc

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -89,6 +89,9 @@ class Uplink(Protocol):
     @property
     def connected(self) -> bool:
         """Whether a session is live now."""
+
+    def on_report_all(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever the cloud wants every state again: the cluster had given this node up."""
 
     def offer(self, report: Report) -> None:
         """Send `report` if a session is live, newest per key; forget it otherwise. Never blocks."""

@@ -21,6 +21,7 @@ _STORAGES = tuple(
     for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
 )
 # What a client has to read before it can ask for anything; holds no object.
+_ASK_ABOUT_ONESELF = ("create", "authorization.k8s.io", "selfsubjectaccessreviews")
 _OPEN_PATHS = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
 
 
@@ -137,6 +138,8 @@ def _subject(subject: dict[str, Any], namespace: str) -> tuple[str, str]:
 
 
 def _is_open(target: Target) -> bool:
+    if (target.verb, target.group, target.plural) == _ASK_ABOUT_ONESELF:
+        return True
     if target.plural or target.verb != "get":
         return False
     return any(target.path == path or target.path.startswith(path + "/") for path in _OPEN_PATHS)

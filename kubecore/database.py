@@ -54,7 +54,9 @@ class Database:
         self._path = path
         try:
             self._refuse_full_folder()
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=0.5
+            )
         except (OSError, sqlite3.Error) as exc:
             raise StoreOpenError(str(path), f"cannot be opened: {exc}") from exc
         try:

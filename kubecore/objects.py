@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubecore.deletion import DeleteOptions
-from kubecore.operations import Operations
+from kubecore.operations import Operations, in_version
 from kubecore.patching import MERGE_PATCH
 from kubecore.registry import Registry, Resource
 
@@ -124,4 +124,4 @@ class Objects:
             field_selector=field_selector,
         ) as subscription:
             async for change in subscription:
-                yield WatchEvent(change.type, change.entry.parse())
+                yield WatchEvent(change.type, in_version(resource, change.entry).parse())

@@ -6,7 +6,9 @@ import asyncio
 import asyncio.sslproto
 import contextlib
 import logging
+import os
 import ssl
+from collections.abc import Iterator
 from typing import Self
 
 from aiohttp import web
@@ -49,7 +51,7 @@ class ApiServer:
             await web.TCPSite(self._runner, host, port, ssl_context=context).start()
         except OSError as exc:
             await self._runner.cleanup()
-            problem = f"cannot listen on {self._settings.address}: {exc.strerror or exc}"
+            problem = f"cannot listen on {self._settings.address}: {os.strerror(exc.errno or 0)}"
             raise ConfigError("serve.address", "", problem) from exc
         self.port = self._runner.addresses[0][1]
         shown = f"[{host}]" if ":" in host else host
@@ -81,7 +83,7 @@ def tls_context(settings: ServeSettings) -> ssl.SSLContext:
 
 
 @contextlib.contextmanager
-def _naming(key: str, path: str):  # type: ignore[no-untyped-def]
+def _naming(key: str, path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ssl.SSLError) as exc:

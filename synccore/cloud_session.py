@@ -21,6 +21,7 @@ from synccore.messages import (
     Lane,
     ObjectKey,
     Op,
+    ReportAll,
     State,
     Synced,
     TunnelOpened,
@@ -73,6 +74,11 @@ class CloudSession(Session[CloudMessage]):
     def changed(self, key: ObjectKey) -> None:
         """Note that the record behind `key` changed or went away."""
         self._pending[lane_of(key.kind)][key] = None
+
+    def ask_reports(self) -> None:
+        """Ask the node to report every state again. Only once it is accepted."""
+        if self.state in (State.SYNCING, State.LIVE):
+            self._outgoing.append(ReportAll())
 
     @property
     def pending_count(self) -> int:

@@ -13,6 +13,7 @@ from synccore.messages import (
     EdgeMessage,
     Hello,
     Inventory,
+    ReportAll,
     State,
     Synced,
     TunnelOpen,
@@ -38,6 +39,11 @@ class Joined:
 @dataclass(frozen=True, slots=True)
 class Converged:
     """Every difference has arrived and is in the events before this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportsWanted:
+    """The cloud wants every state again, as if nothing had been reported."""
 
 
 class EdgeSession(Session[EdgeMessage]):
@@ -74,10 +80,15 @@ class EdgeSession(Session[EdgeMessage]):
         self.state = State.LIVE
         return [Converged()]
 
+    def _on_report_all(self, _report_all: ReportAll, _now: float) -> list[Any]:
+        return [ReportsWanted()]
+
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
         **Session._STEPS,
         (State.JOINING, Welcome): _on_welcome,
         (State.SYNCING, Synced): _on_synced,
+        (State.SYNCING, ReportAll): _on_report_all,
+        (State.LIVE, ReportAll): _on_report_all,
         (State.SYNCING, TunnelOpen): Session._on_tunnel,
         (State.LIVE, TunnelOpen): Session._on_tunnel,
     }

@@ -142,6 +142,11 @@ class Synced:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportAll:
+    """The cluster gave the node up and wrote states of its own over the node's: say everything again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Answer me."""
 
@@ -210,5 +215,15 @@ EdgeMessage = (
     | TunnelClosed
 )
 CloudMessage = (
-    Welcome | Frame | Ack | Synced | Ping | Pong | Close | TunnelOpen | TunnelBytes | TunnelClosed
+    Welcome
+    | Frame
+    | Ack
+    | Synced
+    | ReportAll
+    | Ping
+    | Pong
+    | Close
+    | TunnelOpen
+    | TunnelBytes
+    | TunnelClosed
 )

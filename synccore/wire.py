@@ -85,6 +85,7 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     ),
     m.Ack: ("ack", lambda x: pb.Ack(lane=_WIRE_LANES[x.lane], number=x.number)),
     m.Synced: ("synced", lambda _: pb.Synced()),
+    m.ReportAll: ("report_all", lambda _: pb.ReportAll()),
     m.Ping: ("ping", lambda x: pb.Ping(number=x.number)),
     m.Pong: ("pong", lambda x: pb.Pong(number=x.number)),
     m.Close: (
@@ -130,6 +131,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "frame": lambda x: m.Frame(_lane(x.lane), x.number, x.batch),
     "ack": lambda x: m.Ack(_lane(x.lane), x.number),
     "synced": lambda _: m.Synced(),
+    "report_all": lambda _: m.ReportAll(),
     "ping": lambda x: m.Ping(x.number),
     "pong": lambda x: m.Pong(x.number),
     "close": lambda x: m.Close(x.code, x.reason, x.retry_after_ms / 1000),

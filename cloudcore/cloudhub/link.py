@@ -67,6 +67,7 @@ class NodeLink:
         self._reports = ReportQueue(node, sink, self._report_done)
         self._to_send, self._ended = asyncio.Event(), asyncio.Event()
         self._view: NodeView | None = None
+        self._reports_wanted = False
 
     def end(self, code: str, reason: str, retry_after_s: float) -> None:
         """Close the stream, saying why."""
@@ -115,7 +116,7 @@ class NodeLink:
             raise RefusedError("NOT_READY", "cloudcore is still listing", NOT_READY_RETRY_S)
         self._registry.admit(self._node, hello.database_id, self)
         session_id = f"{self._node}-{hello.boot_id[:8]}"
-        self._view = self._source.open(self._node, self._changed)
+        self._view = self._source.open(self._node, self._changed, self._given_up)
         in_sync = self._session.accept(self._view.index, self._view.read, session_id)
         self._counters.joined(in_sync=in_sync)
         logger.info(
@@ -128,6 +129,10 @@ class NodeLink:
         self._session.changed(key)
         self._to_send.set()
 
+    def _given_up(self) -> None:
+        self._reports_wanted = True
+        self._to_send.set()
+
     def _report_done(self, lane: Lane, number: int) -> None:
         self._session.committed(lane, number)
         self._to_send.set()
@@ -136,6 +141,9 @@ class NodeLink:
         while True:
             await self._to_send.wait()
             self._to_send.clear()
+            if self._reports_wanted:
+                self._reports_wanted = False
+                self._session.ask_reports()
             sent = Counter((d.key.kind, d.op.name.lower()) for d in self._session.pump())
             for (kind, op), count in sent.items():
                 self._counters.sent(kind, op, count)

@@ -13,7 +13,7 @@ import msgspec
 
 from cloudcore.edgecontroller.bodies import BodyFetcher
 from cloudcore.edgecontroller.holdings import Holdings, Move
-from cloudcore.edgecontroller.nodes import is_edge_node
+from cloudcore.edgecontroller.nodes import is_edge_node, is_given_up
 from cloudcore.edgecontroller.references import Placement, place_device, place_pod
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informer, Informers
@@ -61,6 +61,7 @@ class EdgeController:
         self._fetched_at: dict[ObjectKey, str] = {}  # resourceVersion behind a fetched record
         self._views: dict[str, list[_View]] = {}
         self._agents: set[str] = set()
+        self._given_up: set[str] = set()
         self._ready = False
         self._fetcher = BodyFetcher(
             client, settings, FETCHED, needed=self._stale, deliver=self._deliver
@@ -105,9 +106,16 @@ class EdgeController:
         """Whether every index is complete; never before each informer has listed."""
         return self._ready
 
-    def open(self, node: str, on_change: Callable[[ObjectKey], None]) -> _View:
+    def open(
+        self,
+        node: str,
+        on_change: Callable[[ObjectKey], None],
+        on_given_up: Callable[[], None],
+    ) -> _View:
         """Return the view of `node`."""
-        view = _View(self, node, on_change)
+        view = _View(self, node, on_change, on_given_up)
+        if node in self._given_up:
+            on_given_up()
         self._views.setdefault(node, []).append(view)
         for key in self._holdings.held(node):
             record = self._records.get(key)
@@ -179,6 +187,7 @@ class EdgeController:
 
     def _node_changed(self, obj: KubeObject) -> None:
         node = obj.key.name
+        self._note_given_up(node, is_given_up(obj.body))
         if not is_edge_node(obj.body):
             self._agents.discard(node)
         elif node not in self._agents:
@@ -186,7 +195,16 @@ class EdgeController:
             for key in self._holdings.held(node):
                 self._fetch_if_stale(key)
 
+    def _note_given_up(self, node: str, given_up: bool) -> None:  # noqa: FBT001
+        if not given_up:
+            self._given_up.discard(node)
+        elif node not in self._given_up:
+            self._given_up.add(node)
+            for view in self._views.get(node, ()):
+                view.on_given_up()
+
     def _node_gone(self, key: ObjectKey) -> None:
+        self._given_up.discard(key.name)
         self._agents.discard(key.name)
 
     # What follows from it.
@@ -243,10 +261,15 @@ class _View:
     """The records of one node for one session; implements `NodeView`."""
 
     def __init__(
-        self, controller: EdgeController, node: str, on_change: Callable[[ObjectKey], None]
+        self,
+        controller: EdgeController,
+        node: str,
+        on_change: Callable[[ObjectKey], None],
+        on_given_up: Callable[[], None],
     ) -> None:
         self.node, self.index = node, RecordIndex()
         self._controller, self._on_change = controller, on_change
+        self.on_given_up = on_given_up
 
     def read(self, key: ObjectKey) -> Delta | None:
         """Return the newest delta of `key`, or None if the node must not hold it."""

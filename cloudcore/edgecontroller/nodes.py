@@ -16,12 +16,27 @@ AGENT_LABEL = "armadillo.edge/agent"
 AGENT = "edgecore"
 
 
+UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
+
+
 class _Labelled(msgspec.Struct):
     labels: dict[str, str] | None = None
 
 
 class _LabelledNode(msgspec.Struct):
     metadata: _Labelled
+
+
+class _Taint(msgspec.Struct):
+    key: str = ""
+
+
+class _Taints(msgspec.Struct):
+    taints: list[_Taint] | None = None
+
+
+class _TaintedNode(msgspec.Struct):
+    spec: _Taints = msgspec.field(default_factory=_Taints)
 
 
 class _Metadata(msgspec.Struct):
@@ -41,6 +56,7 @@ class NodeReport(msgspec.Struct):
     status: dict[str, msgspec.Raw] = {}
 
 
+_taints_decoder = msgspec.json.Decoder(_TaintedNode)
 _labels_decoder = msgspec.json.Decoder(_LabelledNode)
 _report_decoder = msgspec.json.Decoder(NodeReport)
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
@@ -52,6 +68,19 @@ def is_edge_node(body: bytes) -> bool:
         return AGENT_LABEL in (_labels_decoder.decode(body).metadata.labels or {})
     except msgspec.DecodeError:  # no API server stores such a Node
         return False
+
+
+def is_given_up(body: bytes) -> bool:
+    """Tell whether the cluster has given up the Node in `body`: it calls it unreachable.
+
+    The condition Ready=Unknown says it first, but caches keep no status; node lifecycle controllers set the
+    taint together with it.
+    """
+    try:
+        taints = _taints_decoder.decode(body).spec.taints or []
+    except msgspec.DecodeError:
+        return False
+    return any(taint.key == UNREACHABLE_TAINT for taint in taints)
 
 
 class NodeWriter:

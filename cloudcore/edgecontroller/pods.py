@@ -85,6 +85,10 @@ class PodWriter:
             pod = await self._read(node, delta.key)
             if pod.uid == delta.uid and not pod.deleting:
                 raise RefusedError("nobody asked to delete this pod")
+        if (
+            delta.body
+        ):  # its last status: who waits for this pod's exit code finds it before it is gone
+            await self._patch_status(node, delta)
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",

@@ -115,24 +115,29 @@ class DeviceTwin:
 
     async def _converge(self, device_ids: Iterable[str], *, joined: Iterable[str]) -> None:
         """Make the twins of these devices follow their Device objects; retry until it is durable."""
-        async with self._lock:
-            twins, gone, changes = self._plan(device_ids)
-            commit = self._commit_of(twins, gone)
-            while True:
+        while True:
+            async with self._lock:
                 try:
-                    if commit.local:
-                        await self._store.commit(commit)
-                    break
+                    await self._follow(device_ids, joined)
                 except StoreError as exc:
                     self._fault.failed(exc)
-                    await asyncio.sleep(self._backoff.next_delay_s())
+                else:
+                    return
+            # Without the lock: devices are still answered, if only that nothing can be stored.
+            await asyncio.sleep(self._backoff.next_delay_s())
+
+    async def _follow(self, device_ids: Iterable[str], joined: Iterable[str]) -> None:
+        twins, gone, changes = self._plan(device_ids)
+        commit = self._commit_of(twins, gone)
+        if commit.local:
+            await self._store.commit(commit)
             self._stored()
-            self._twins.update(twins)
-            for device_id in gone:
-                self._forget(device_id)
-            self._announce_members(joined, gone)
-            for device_id in twins:
-                self._announce(device_id, changes.get(device_id, {}), "")
+        self._twins.update(twins)
+        for device_id in gone:
+            self._forget(device_id)
+        self._announce_members(joined, gone)
+        for device_id in twins:
+            self._announce(device_id, changes.get(device_id, {}), "")
 
     def _plan(
         self, device_ids: Iterable[str]

@@ -7,6 +7,7 @@ their own timers. What runs at start is adopted by pod uid; what nobody asked fo
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,9 @@ from typing import Self
 
 import msgspec
 
+from corekit.errors import ConfigError
 from corekit.logs import RepeatedFault
+from edgecore.edged import machineinfo
 from edgecore.edged.events import EventRecorder
 from edgecore.edged.memory import PodMemory
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
@@ -35,7 +38,11 @@ _KNOWN_DATABASE = "_known"  # key of the note that this database has been in use
 
 
 class Edged:
-    """Runs the pods that the store holds. Never waits for the network: it starts from the store alone."""
+    """Runs the pods that the store holds. Never waits for the network: it starts from the store alone.
+
+    Shapes:  address: returns the node's InternalIP. allocatable: resource name -> what pods may use; the
+             machine's if not given. uplink: with it, a fresh database ends nothing before the cloud was heard.
+    """
 
     name = "edged"
 
@@ -72,11 +79,18 @@ class Edged:
         self._fault = RepeatedFault(logger, "container runtime")
 
     async def __aenter__(self) -> Self:
+        if self._uplink is not None:
+            self._uplink.on_report_all(self._report_again)
         self._feed = self._store.feed("Pod", "ConfigMap", "Secret")
         self._memories = await self._store.local(OWNER)
         self._known_database = bool(self._memories)
         self._memories.pop(_KNOWN_DATABASE, None)
-        await asyncio.to_thread(self._site.volume_root.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(_make_folder, self._site.volume_root)
+        if not self._site.allocatable:
+            root = self._site.volume_root
+            resources = await asyncio.to_thread(machineinfo.capacity, root, 0)
+            usable = machineinfo.allocatable(resources)
+            self._site = dataclasses.replace(self._site, allocatable=usable)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -92,6 +106,10 @@ class Edged:
                 self._end_unknown(uid)
             group.create_task(self._watch_records(), name="edged records")
             group.create_task(self._watch_runtime(), name="edged relist")
+
+    def _report_again(self) -> None:
+        for worker in self._workers.values():
+            worker.report_again()
 
     async def _watch_records(self) -> None:
         while True:
@@ -218,6 +236,14 @@ def _decode_memory(note: bytes) -> PodMemory | None:
     except msgspec.DecodeError as exc:  # of another version of this program: start from what runs
         logger.warning("pod memory does not decode: %s", exc)
         return None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o750)  # as kubelet's: secrets lie below
+    except OSError as exc:
+        raise ConfigError("settings", "pods.root_dir", f"{folder}: {exc.strerror}") from exc
 
 
 def _names_in(folder: Path) -> set[str]:

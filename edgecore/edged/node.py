@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,6 +70,8 @@ class NodeReporter:
         self._runtime_version = ""
         self._last: dict[str, Any] = {}
         self._last_sent_s = float("-inf")
+        self._wanted = asyncio.Event()
+        uplink.on_report_all(self._report_again)
 
     async def __aenter__(self) -> Self:
         stored = (await self._store.local(OWNER)).get(self._node_name)
@@ -111,8 +114,15 @@ class NodeReporter:
 
     async def _report_status(self) -> None:
         while True:
+            self._wanted.clear()
             await self._report_if_due()
-            await asyncio.sleep(self._settings.pods.status_interval_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.pods.status_interval_s):
+                    await self._wanted.wait()
+
+    def _report_again(self) -> None:
+        self._last_sent_s = float("-inf")
+        self._wanted.set()
 
     async def _report_if_due(self) -> None:
         now_s = self._clock()

@@ -47,10 +47,23 @@ class PodReporter:
         await self._site.store.commit(Commit(reports=reports, local={(OWNER, self._uid): note}))
         self._stored = note
 
+    def report_again(self) -> None:
+        """Queue the newest status although it was reported before; the next `flush` sends it."""
+        if self._memory.ended:
+            self._pending.append(self._tombstone())
+        elif self._memory.status:
+            body = msgspec.json.encode({"status": self._memory.status})
+            self._pending.append(Report(self._key, self._uid, body, Lane.PODS))
+
+    def _tombstone(self) -> Report:
+        # With the last status in it: the outbox keeps one row per key, and the end would hide the exit codes.
+        body = msgspec.json.encode({"status": self._memory.status}) if self._memory.status else b""
+        return Report(self._key, self._uid, body, Lane.PODS, Op.TOMBSTONE)
+
     async def end(self) -> None:
         """Tell the cloud that the pod is gone from here."""
         self._memory.ended = True
-        tombstone = Report(self._key, self._uid, b"", Lane.PODS, Op.TOMBSTONE)
+        tombstone = self._tombstone()
         self._pending.append(tombstone)
         await self.flush()
 

@@ -26,9 +26,12 @@ _ELSEWHERE = frozenset(
         "os",
         "overhead",
         "enableServiceLinks",
+        "resizePolicy",
         "stdinOnce",
     ]
 )
+# Values that ask for nothing.
+_NOTHING: tuple[object, ...] = (False, "", 0, [], {}, "None", "Default")
 _TOKENS = "service account tokens are not served yet: set automountServiceAccountToken: false"
 
 
@@ -45,6 +48,12 @@ def unserved_fields(tree: dict[str, Any]) -> list[str]:
         # The user an image names is not known here, so only a number in the spec can be judged.
         if security.get("runAsNonRoot") and "runAsUser" not in security:
             found.add("spec.containers.securityContext.runAsNonRoot")
+    if spec.get("hostUsers") is False:  # here it is the false that asks for something
+        found.add("spec.hostUsers")
+    for volume in spec.get("volumes", ()):
+        empty_dir = volume.get("emptyDir", {})
+        if "sizeLimit" in empty_dir and empty_dir.get("medium") != "Memory":
+            found.add("spec.volumes.emptyDir.sizeLimit")
     return sorted(found)
 
 
@@ -61,6 +70,9 @@ def _volume_problem(volume: dict[str, Any]) -> str:
     for kind in kinds:
         if kind not in ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"):
             return f"volume type {kind} is not served yet"
+    medium = volume.get("emptyDir", {}).get("medium", "")
+    if medium not in ("", "Memory"):
+        return f"emptyDir medium {medium} is not served yet"
     for source in volume.get("projected", {}).get("sources", []):
         for kind in source:
             if kind == "serviceAccountToken":
@@ -79,10 +91,9 @@ def _walk(value: Any, shape: Any, path: str) -> Iterator[str]:
     elif isinstance(value, dict) and shape is not None:
         fields = {f.encode_name: f.type for f in msgspec.structs.fields(shape)}
         for name, member in value.items():
-            # Empty and false members ask for nothing.
             if name in fields:
                 yield from _walk(member, fields[name], f"{path}.{name}")
-            elif name not in _ELSEWHERE and member not in (False, "", 0, [], {}):
+            elif name not in _ELSEWHERE and member not in _NOTHING:
                 yield f"{path}.{name}"
 
 

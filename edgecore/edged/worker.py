@@ -76,6 +76,11 @@ class PodWorker:
         self._retry_now = self._retry_now or references_changed
         self._wake.set()
 
+    def report_again(self) -> None:
+        """Say the newest status again, whether or not it changed."""
+        self._reporter.report_again()
+        self._wake.set()
+
     async def run(self) -> None:
         """Work until the pod is gone and cleaned up."""
         while True:

@@ -52,7 +52,12 @@ class EdgeHub:
         self._fault = RepeatedFault(logger, "edgehub: no link to cloudcore")
         self._boot_id = uuid.uuid4().hex
         self._link: Link | None = None
+        self._report_all: list[Callable[[], None]] = []
         self._feed: LaneFeed | None = None
+
+    def on_report_all(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever the cloud wants every state again."""
+        self._report_all.append(callback)
 
     @property
     def connected(self) -> bool:
@@ -89,7 +94,13 @@ class EdgeHub:
             async with self._dial(self._settings) as stream:
                 session = EdgeSession(self._hello(), self._store.index.entries, self._clock())
                 self._link = Link(
-                    session, stream, self._store, self._feed, self._clock, self._joined
+                    session,
+                    stream,
+                    self._store,
+                    self._feed,
+                    clock=self._clock,
+                    on_joined=self._joined,
+                    on_reports_wanted=self._reports_wanted,
                 )
                 await self._link.serve()
         except EdgeError as exc:
@@ -104,6 +115,10 @@ class EdgeHub:
         # Not at connect: a cloud that accepts and hangs up must not be hammered.
         self._backoff.reset()
         self._fault.cleared()
+
+    def _reports_wanted(self) -> None:
+        for callback in self._report_all:
+            callback()
 
     def _hello(self) -> Hello:
         index = self._store.index

@@ -10,7 +10,7 @@ from typing import Protocol
 from edgecore.edgehub.stream import SyncStream
 from edgecore.records import Commit, OutboxRow, Report
 from synccore.codec import encode_batch
-from synccore.edge_session import Converged, EdgeSession, Joined
+from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted
 from synccore.index import RecordIndex
 from synccore.messages import BATCH_TARGET_BYTES, Delta, Lane, ObjectKey, TunnelOpen, TunnelOpened
 from synccore.session import Acknowledged, Received, Tunnelled
@@ -58,11 +58,14 @@ class Link:
         stream: SyncStream,
         store: HubStore,
         feed: LaneFeed,
+        *,
         clock: Callable[[], float],
         on_joined: Callable[[], None],
+        on_reports_wanted: Callable[[], None],
     ) -> None:
         self._session, self._stream, self._store, self._clock = session, stream, store, clock
-        self._feed, self._on_joined = feed, on_joined
+        self._feed = feed
+        self._on_joined, self._on_reports_wanted = on_joined, on_reports_wanted
         self._to_send, self._to_fill = asyncio.Event(), asyncio.Event()
         # Received frames wait here for their commit. Bounded: the session refuses more than its window of
         # uncommitted frames per lane, and an acknowledgement stands for at least one frame in flight.
@@ -111,6 +114,9 @@ class Link:
                 )
             case Converged():
                 logger.info("edgehub: in sync", extra={"records": len(self._store.index)})
+            case ReportsWanted():
+                logger.info("edgehub: the cluster had given this node up, reporting everything")
+                self._on_reports_wanted()
             case Tunnelled(message=TunnelOpen(stream_id=stream_id)):
                 refusal = TunnelOpened(stream_id, error="byte streams are not served yet")
                 self._session.tunnel(refusal)

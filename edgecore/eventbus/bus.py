@@ -38,7 +38,8 @@ class EventBus:
 
     def __init__(self, settings: BrokerSettings, node_name: str) -> None:
         self._address = broker_address(settings)
-        self._session = Session(f"armadillo-{node_name}", modern=settings.url != "embedded")
+        self._embedded = settings.url == "embedded"
+        self._session = Session(f"armadillo-{node_name}", modern=not self._embedded)
         self._topics = topics.subscriptions(node_name)
         self._inbox = Inbox()
         self._link: Link | None = None
@@ -79,13 +80,17 @@ class EventBus:
                     self._address, self._session, self._topics, self._inbox
                 ) as link:
                     await self._serve(link)
-            except UnsupportedProtocolError:
-                logger.info("mqtt broker %s: speaks MQTT 3.1.1 only", _spoken(self._address))
-                self._session = self._session._replace(modern=False)
             except BrokerLostError as exc:
+                if isinstance(exc, UnsupportedProtocolError):
+                    self._change_protocol()
                 delay_s = self._backoff.next_delay_s()
                 self._fault.failed(f"{exc}; trying again")
                 await asyncio.sleep(delay_s)
+
+    def _change_protocol(self) -> None:
+        """Try MQTT 3.1.1 instead of 5, or, if the broker was only slow to answer, 5 again."""
+        if not self._embedded:
+            self._session = self._session._replace(modern=not self._session.modern)
 
     async def _serve(self, link: Link) -> None:
         self._backoff.reset()

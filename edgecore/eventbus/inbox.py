@@ -12,7 +12,7 @@ from corekit.logs import RepeatedFault
 logger = logging.getLogger(__name__)
 
 # Twice what a conforming broker may have in flight to us (link.RECEIVE_MAXIMUM), so only QoS 0 can overflow.
-MAX_MESSAGES = 4096
+MAX_MESSAGES = 32768
 # 64 of the largest payloads that are served.
 MAX_BYTES = 16 << 20
 

@@ -10,20 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
-from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, MQTT_ERR_SUCCESS
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from corekit.errors import ConfigError, TransportError
 from edgecore.eventbus.inbox import Inbound, Inbox
 
-# In flight to us before the broker waits: at one commit in 50 ms this carries 40,000 messages a second.
-RECEIVE_MAXIMUM = 2048
+# In flight to us before the broker queues, and then drops (mosquitto: after 1,000 more): a burst of some
+# seconds, which waits in the inbox as about 10 MiB.
+RECEIVE_MAXIMUM = 16384
+# In flight from us: the least that any known broker allows (HiveMQ 10, mosquitto 20, EMQX 32).
+SEND_WINDOW = 10
 # A broker must not send what no payload limit will accept; above the limit, so that a sender gets its 400.
 MAX_PACKET_BYTES = 2 << 20
 # What the broker keeps for us while the agent restarts; longer ago, devices have reported again.
@@ -33,6 +37,7 @@ MAX_OUTGOING = 8192
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
 _UNSUPPORTED_PROTOCOL = 132
+_NO_ANSWER = "Operation timed out"  # aiomqtt's words; it has no type for it
 
 # paho's and aiomqtt's own lines repeat per message; what matters is said here and in bus.py.
 _quiet = logging.getLogger(f"{__name__}.aiomqtt")
@@ -75,7 +80,7 @@ def parse_url(url: str) -> BrokerAddress:
 
 
 class UnsupportedProtocolError(BrokerLostError):
-    """The broker does not speak MQTT 5."""
+    """The broker does not speak MQTT 5, or did not answer, as amqtt does when it misreads an MQTT 5 greeting."""
 
 
 class Link:
@@ -84,6 +89,11 @@ class Link:
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client, self._paho = client, client._client
         self._open = True
+        self._outgoing: deque[tuple[str, bytes]] = deque()
+        self._in_flight = 0
+        self._paho.on_publish = (
+            self._acknowledged
+        )  # in place of aiomqtt's, which serves its publish()
 
     def acknowledge(self, message_id: int) -> None:
         """Send PUBACK, unless the connection is gone: then the broker sends the message again."""
@@ -92,7 +102,21 @@ class Link:
 
     def publish(self, topic: str, payload: bytes) -> bool:
         """Queue one QoS 1 message; False if the connection is gone or the broker does not keep up."""
-        return self._open and self._paho.publish(topic, payload, 1).rc == MQTT_ERR_SUCCESS
+        if not self._open or len(self._outgoing) >= MAX_OUTGOING:
+            return False
+        self._outgoing.append((topic, payload))
+        self._send()
+        return True
+
+    def _send(self) -> None:
+        while self._open and self._outgoing and self._in_flight < SEND_WINDOW:
+            topic, payload = self._outgoing.popleft()
+            self._in_flight += 1
+            self._paho.publish(topic, payload, 1)
+
+    def _acknowledged(self, *_args: object) -> None:
+        self._in_flight -= 1
+        self._send()
 
     async def wait_lost(self) -> None:
         """Return never; raise BrokerLostError once the connection ends."""
@@ -117,7 +141,7 @@ async def open_link(
     client = _make_client(address, session, handoff)
     client._client.manual_ack_set(on=True)
     client._client.connect_timeout = CONNECT_TIMEOUT_S
-    with _translated():
+    with _translated(), _closing(client):
         async with client:
             link = Link(client)
             handoff.link = link
@@ -149,7 +173,8 @@ def _make_client(address: BrokerAddress, session: Session, handoff: _Handoff) ->
         properties=properties,
         keepalive=KEEPALIVE_S,
         timeout=CONNECT_TIMEOUT_S,
-        max_queued_outgoing_messages=MAX_OUTGOING,
+        # No window of paho's, which walks all that waits at every acknowledgement: Link keeps one.
+        max_inflight_messages=0,
         logger=_quiet,
         queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: handoff),  # noqa: ARG005
     )
@@ -181,6 +206,16 @@ class _Handoff(asyncio.Queue[aiomqtt.Message]):
 
 
 @contextlib.contextmanager
+def _closing(client: aiomqtt.Client) -> Iterator[None]:
+    """Close what aiomqtt leaves open when the broker does not answer: a socket, its reader and a task."""
+    try:
+        yield
+    except aiomqtt.MqttError:
+        client._client.disconnect()
+        raise
+
+
+@contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
@@ -189,4 +224,6 @@ def _translated() -> Iterator[None]:
             raise UnsupportedProtocolError(str(exc)) from exc
         raise BrokerLostError(str(exc)) from exc
     except (aiomqtt.MqttError, OSError) as exc:
+        if str(exc) == _NO_ANSWER:
+            raise UnsupportedProtocolError("no answer") from exc
         raise BrokerLostError(str(exc) or type(exc).__name__) from exc

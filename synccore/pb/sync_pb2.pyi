@@ -42,7 +42,7 @@ class EdgeMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_opened: _Optional[_Union[TunnelOpened, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ...) -> None: ...
 
 class CloudMessage(_message.Message):
-    __slots__ = ("welcome", "frame", "ack", "ping", "pong", "synced", "close", "tunnel_open", "tunnel_bytes", "tunnel_closed")
+    __slots__ = ("welcome", "frame", "ack", "ping", "pong", "synced", "close", "tunnel_open", "tunnel_bytes", "tunnel_closed", "report_all")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,7 @@ class CloudMessage(_message.Message):
     TUNNEL_OPEN_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    REPORT_ALL_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     frame: Frame
     ack: Ack
@@ -63,7 +64,8 @@ class CloudMessage(_message.Message):
     tunnel_open: TunnelOpen
     tunnel_bytes: TunnelBytes
     tunnel_closed: TunnelClosed
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_open: _Optional[_Union[TunnelOpen, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ...) -> None: ...
+    report_all: ReportAll
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_open: _Optional[_Union[TunnelOpen, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., report_all: _Optional[_Union[ReportAll, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "node_name", "database_id", "digest", "record_count", "agent_version", "boot_id")
@@ -126,6 +128,10 @@ class Ack(_message.Message):
     def __init__(self, lane: _Optional[_Union[Lane, str]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Synced(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReportAll(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -74,7 +74,7 @@ class Kubectl:
 
     def apply(self, *objects):
         """Apply objects, as `kubectl apply -f -` does for a user's file."""
-        return self("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
+        return self("apply", "-f", "-", stdin="\n".join(map(json.dumps, objects)))
 
     def watch(self, *args, out):
         """Return a running `kubectl get ... -w` that writes to the file `out`."""
@@ -84,6 +84,8 @@ class Kubectl:
 
     def delete(self, kind, *names, timeout_s=60.0):
         """Delete and wait until they are gone."""
+        if not names:
+            return
         self(
             "delete",
             kind,

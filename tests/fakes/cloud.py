@@ -36,8 +36,9 @@ class FakeSource:
         self.indexes = {node: RecordIndex() for node in nodes}
         self.watchers = []
 
-    def open(self, node, on_change):
+    def open(self, node, on_change, on_given_up):
         self.watchers.append((node, on_change))
+        self.give_up = on_given_up
         return FakeView(self, node, on_change)
 
     def put(self, node, key, body):

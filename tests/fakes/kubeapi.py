@@ -103,6 +103,17 @@ class FakeKubeApi:
         if self._runner:
             await self._runner.cleanup()
 
+    def drop_connections(self) -> None:
+        """Abort every connection, as a crash would; the port stays open.
+
+        Closing the port as well would leave half-made TLS connections to the garbage collector, loudly.
+        """
+        assert self._runner
+        assert self._runner.server
+        for connection in list(self._runner.server.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
     def endpoint(self) -> KubeEndpoint:
         async def nobody() -> str | None:
             return None

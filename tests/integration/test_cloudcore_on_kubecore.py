@@ -207,7 +207,7 @@ async def test_a_node_registers_gets_its_pod_reports_it_and_survives_restarts(cl
         await cloud.reports.write("edge-1", NODE)
         await cloud.reports.write("edge-1", LEASE)
         await cloud.reports.write("edge-1", LEASE)
-        view = cloud.controller.open("edge-1", lambda _: None)
+        view = cloud.controller.open("edge-1", lambda _: None, lambda: None)
         await create(admin, "/api/v1/namespaces/default/configmaps", ENV)
         made = await create(admin, "/api/v1/namespaces/default/pods", POD)
         uid = made["metadata"]["uid"]
@@ -260,7 +260,7 @@ async def test_a_node_registers_gets_its_pod_reports_it_and_survives_restarts(cl
 
     async with cloudcore(cluster) as cloud:
         await until(lambda: cloud.controller.synced)
-        view = cloud.controller.open("edge-1", lambda _: None)
+        view = cloud.controller.open("edge-1", lambda _: None, lambda: None)
         assert view.index.digest() == digest
 
         await admin.delete("/api/v1/namespaces/default/pods/web")

@@ -245,6 +245,17 @@ async def test_a_volatile_report_is_sent_when_connected_and_forgotten_otherwise(
             await cloud.sink.until(lambda: cloud.sink.writes)
 
 
+async def test_a_node_that_was_given_up_is_asked_to_report_everything(site):
+    cloud = Cloud(site)
+    store, hub = edge(site)
+    asked = asyncio.Event()
+    hub.on_report_all(asked.set)
+    async with running(cloud.hub, store, hub):
+        await until(lambda: hub.connected)
+        cloud.source.give_up()
+        await asked.wait()
+
+
 async def test_a_cloud_that_is_still_listing_is_waited_for(site):
     cloud = Cloud(site)
     cloud.source.synced = False

@@ -8,6 +8,7 @@ from corekit.errors import ProtocolError
 from synccore.messages import (
     Hello,
     Inventory,
+    ReportAll,
     Synced,
     TunnelOpen,
     TunnelOpened,
@@ -18,7 +19,7 @@ from synccore.wire import cloud_to_wire, edge_to_wire, from_wire
 from tests.synccore.test_sessions import EVERY_MESSAGE
 
 EDGE_ONLY = (Hello, Inventory, TunnelOpened)
-CLOUD_ONLY = (Welcome, Synced, TunnelOpen)
+CLOUD_ONLY = (Welcome, Synced, ReportAll, TunnelOpen)
 
 
 @pytest.mark.parametrize("message", EVERY_MESSAGE, ids=lambda m: type(m).__name__)

@@ -28,8 +28,11 @@ class Session:
     """What the hub does: a view, and the set of keys it was told of."""
 
     def __init__(self, cloud, node="edge-1"):
-        self.changed = set()
-        self.view = cloud.controller.open(node, self.changed.add)
+        self.changed, self.given_up = set(), 0
+        self.view = cloud.controller.open(node, self.changed.add, self._give_up)
+
+    def _give_up(self):
+        self.given_up += 1
 
     def keys(self):
         return {str(k).replace("default/", "") for k in list(self.view.index.keys())}
@@ -214,6 +217,22 @@ async def test_secrets_of_nodes_without_our_agent_are_never_read(api, cloud):
     assert api.sent("get", "namespaces/default/secrets") == []
     session = Session(cloud, "cloud-1")  # it became one of ours
     await session.holds("Pod web", "Secret token")
+
+
+async def test_a_node_the_cluster_gave_up_is_told_once_whenever_that_happens(api, cloud):
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge-1"}}
+    lost = {**node, "spec": {"taints": [{"key": "node.kubernetes.io/unreachable"}]}}
+    api.put("pods", pod("web", "edge-1"))
+    session = Session(cloud)
+    await session.holds("Pod web")
+    assert session.given_up == 0
+    api.put("nodes", lost)
+    await until(lambda: session.given_up == 1)
+    late = Session(cloud)
+    assert late.given_up == 1
+    api.put("nodes", node)
+    api.put("nodes", lost)
+    await until(lambda: session.given_up == 2)
 
 
 async def test_a_change_during_a_fetch_is_fetched_again(api, cloud):

@@ -7,10 +7,12 @@ import json
 
 import pytest
 
+from corekit.errors import ConfigError
 from edgecore.edged import manager
 from edgecore.edged.runtime import ImageState
 from tests.fakes.edge import Edge
 from tests.fakes.pods import config_map, container, pod_object, secret
+from tests.fakes.uplink import FakeUplink
 
 DELETED = {"deletionTimestamp": "2026-11-23T08:00:00Z", "deletionGracePeriodSeconds": 3}
 
@@ -147,11 +149,8 @@ async def test_files_without_a_pod_are_removed_at_start(edge):
 async def test_a_lost_database_does_not_end_what_runs_until_the_cloud_was_heard(
     tmp_path, clock, monkeypatch
 ):
-    class Link:
-        connected = False
-
     monkeypatch.setattr(manager, "RELIST_S", 0.02)
-    edge = Edge(tmp_path, clock, uplink=Link())
+    edge = Edge(tmp_path, clock, uplink=FakeUplink())
     async with edge.running():
         await edge.put("Pod", pod_object())
         await edge.until(lambda: edge.phase() == "Running")
@@ -165,6 +164,18 @@ async def test_a_lost_database_does_not_end_what_runs_until_the_cloud_was_heard(
         assert edge.runtime.container("app").finished_s == 0
         clock.now_s += manager.ORPHAN_PATIENCE_S
         await edge.until(lambda: not edge.runtime.sandboxes)
+
+
+async def test_unchanged_statuses_are_reported_again_when_the_cloud_asks(tmp_path, clock):
+    edge = Edge(tmp_path, clock, uplink=FakeUplink())
+    async with edge.running():
+        await edge.put("Pod", pod_object())
+        await edge.until(lambda: edge.phase() == "Running")
+        await edge.until(lambda: edge.container().get("ready"))
+        before = len(edge.store.reports)
+        edge.uplink.ask_for_everything()
+        await edge.until(lambda: len(edge.store.reports) == before + 1)
+        assert edge.store.reports[-1].key.kind == "Pod"
 
 
 async def test_a_runtime_that_was_away_costs_no_restart(edge, monkeypatch, caplog):
@@ -370,3 +381,10 @@ async def test_memory_of_another_version_does_not_stop_the_agent(edge):
     async with edge.running():
         await edge.put("Pod", pod_object())
         await edge.until(lambda: edge.phase() == "Running")
+
+
+async def test_a_root_folder_that_cannot_be_made_is_refused_by_name(edge):
+    (edge.folder / "pods").write_text("not a folder")
+    with pytest.raises(ConfigError, match=r"pods.root_dir: .*/pods/volumes: Not a directory"):
+        async with edge.running():
+            pass

@@ -13,20 +13,12 @@ from edgecore.edged.runtime import ImageState
 from edgecore.settings import EdgeSettings, NodeSettings, PodSettings
 from tests.fakes.runtime import FakeRuntime
 from tests.fakes.store import MemoryStore
-
-
-class Link:
-    def __init__(self):
-        self.connected, self.offered = False, []
-
-    def offer(self, report):
-        assert self.connected
-        self.offered.append(report)
+from tests.fakes.uplink import FakeUplink
 
 
 class Node:
     def __init__(self, folder, clock):
-        self.store, self.link, self.clock = MemoryStore(), Link(), clock
+        self.store, self.link, self.clock = MemoryStore(), FakeUplink(), clock
         self.runtime = FakeRuntime(clock, "busybox:1")
         self.settings = EdgeSettings(
             node=NodeSettings(labels={"site": "north"}, taints=("edge=yes:NoSchedule",)),
@@ -142,6 +134,13 @@ async def test_the_lease_is_renewed_only_while_connected(node):
     report = node.link.offered[0]
     assert report.key == ("Lease", "kube-node-lease", "edge-1")
     assert json.loads(report.body)["renewTime"] == "2026-09-21T14:13:20.000000Z"
+
+
+async def test_an_unchanged_node_is_reported_again_when_the_cloud_asks(node):
+    async with node.running():
+        await node.until(lambda: len(node.reports()) == 1)
+        node.link.ask_for_everything()
+        await node.until(lambda: len(node.reports()) == 2)
 
 
 def test_a_taint_is_read_as_kubectl_writes_it():

@@ -97,6 +97,7 @@ def test_every_field_without_a_place_is_named():
         "spec.containers.securityContext.appArmorProfile",
         "spec.containers.securityContext.runAsNonRoot",
         "spec.containers.volumeMounts.mountPropagation",
+        "spec.hostUsers",
         "spec.imagePullSecrets",
         "spec.shareProcessNamespace",
     ]
@@ -109,6 +110,7 @@ def test_every_field_without_a_place_is_named():
         ({"nfs": {"server": "x", "path": "/"}}, "volume type nfs is not served yet"),
         ({"persistentVolumeClaim": {"claimName": "c"}}, "volume type persistentVolumeClaim is not served yet"),
         ({}, "no volume type is set"),
+        ({"emptyDir": {"medium": "HugePages"}}, "emptyDir medium HugePages is not served yet"),
         (
             {"projected": {"sources": [{"clusterTrustBundle": {"path": "x"}}]}},
             "projected volume source clusterTrustBundle is not served yet",

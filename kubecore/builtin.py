@@ -58,7 +58,11 @@ BUILTIN: tuple[Resource, ...] = (
         "po",
         has_status=True,
         categories=("all",),
-        subresources=(Subresource("binding", ("create",), "Binding"),),
+        subresources=(
+            Subresource("binding", ("create",), "Binding"),
+            # kubectl drain looks for this one with its group; without it, it deletes pods instead.
+            Subresource("eviction", ("create",), "Eviction", "policy/v1"),
+        ),
     ),
     _core("secrets", "Secret"),
     _core("serviceaccounts", "ServiceAccount", "sa"),

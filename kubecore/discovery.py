@@ -51,16 +51,7 @@ def api_resource_list(registry: Registry, group: str, version: str) -> dict[str,
     for resource in found:
         entries.append(_legacy_resource(resource))
         for sub in subresources(resource):
-            kind = sub.kind or resource.kind
-            entries.append(
-                {
-                    "name": f"{resource.plural}/{sub.name}",
-                    "singularName": "",
-                    "namespaced": resource.namespaced,
-                    "kind": kind,
-                    "verbs": list(sub.verbs),
-                }
-            )
+            entries.append(_legacy_subresource(resource, sub))
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -119,6 +110,18 @@ def _group(registry: Registry, group: str) -> dict[str, Any]:
     return {"name": group, "versions": versions, "preferredVersion": versions[0]}
 
 
+def _legacy_subresource(resource: Resource, sub: Subresource) -> dict[str, Any]:
+    group, _, version = sub.group_version.rpartition("/")
+    return {
+        "name": f"{resource.plural}/{sub.name}",
+        "singularName": "",
+        "namespaced": resource.namespaced,
+        **({"group": group, "version": version} if version else {}),
+        "kind": sub.kind or resource.kind,
+        "verbs": list(sub.verbs),
+    }
+
+
 def _legacy_resource(resource: Resource) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": resource.plural,
@@ -165,7 +168,7 @@ def _aggregated_resource(resource: Resource) -> dict[str, Any]:
     below = [
         {
             "subresource": sub.name,
-            "responseKind": _kind(resource, sub.kind or resource.kind),
+            "responseKind": _sub_kind(resource, sub),
             "verbs": list(sub.verbs),
         }
         for sub in subresources(resource)
@@ -173,6 +176,13 @@ def _aggregated_resource(resource: Resource) -> dict[str, Any]:
     if below:
         entry["subresources"] = below
     return entry
+
+
+def _sub_kind(resource: Resource, sub: Subresource) -> dict[str, str]:
+    group, _, version = sub.group_version.rpartition("/")
+    kind = sub.kind or resource.kind
+    own = _kind(resource, kind)
+    return {"group": group, "version": version, "kind": kind} if version else own
 
 
 def _kind(resource: Resource, kind: str) -> dict[str, str]:

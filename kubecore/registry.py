@@ -27,6 +27,7 @@ class Subresource:
     name: str
     verbs: tuple[str, ...]
     kind: str = ""  # empty: the object's own kind
+    group_version: str = ""  # of that kind, if it is not the object's
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ async def running(certificates: Certificates, folder: Path):
     stop = asyncio.Event()
     task = asyncio.create_task(run_components(parts, stop))
     try:
-        while not server.port and not task.done():  # noqa: ASYNC110  no event to wait for
+        while not server.port and not task.done():
             await asyncio.sleep(0.01)
         if task.done():
             await task

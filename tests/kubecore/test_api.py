@@ -274,7 +274,7 @@ async def test_deleting_a_crd_takes_its_objects_along(admin):
 
 
 async def until_gone(client, path):
-    while (await client.get(path))[0] != 404:  # noqa: ASYNC110  it is the server's to tell
+    while (await client.get(path))[0] != 404:
         await asyncio.sleep(0.01)
 
 

@@ -118,7 +118,7 @@ async def test_what_was_answered_survives_sigkill(config, certificates, tmp_path
                 acknowledged.append((name, int(body["metadata"]["resourceVersion"])))
 
         writers = [asyncio.create_task(write(worker)) for worker in range(8)]
-        while len(acknowledged) < 200:  # noqa: ASYNC110
+        while len(acknowledged) < 200:
             await asyncio.sleep(0.01)
         process.kill()
         await asyncio.gather(*writers, return_exceptions=True)

@@ -134,7 +134,7 @@ async def test_watch_and_wait_follow_a_pod_to_its_end(kubectl, admin):
     await admin.merge(f"{pod}/status", {"status": {"phase": "Running"}})
     assert "condition met" in await wait
     delete = asyncio.create_task(kubectl("delete", "pod", "web"))
-    while "deletionTimestamp" not in (await admin.get(pod))[1]["metadata"]:  # noqa: ASYNC110
+    while "deletionTimestamp" not in (await admin.get(pod))[1]["metadata"]:
         await asyncio.sleep(0.05)
     assert not delete.done(), "kubectl waits for the node"
     await admin.delete(pod, {"gracePeriodSeconds": 0})

@@ -10,7 +10,8 @@ from aiohttp import web
 from kubecore import discovery, openapi
 from kubecore.answers import answer
 from kubecore.discovery import Aggregated
-from kubecore.errors import method_not_allowed, unknown_path
+from kubecore.errors import ApiStatusError, method_not_allowed, unknown_path
+from kubecore.openapi_v2 import PROTOBUF_TYPE, accepted_form
 from kubecore.registry import Registry
 from kubecore.requests import Target
 from kubecore.store import Object
@@ -28,7 +29,6 @@ VERSION: Object = {
     "compiler": f"python{sys.version_info.major}.{sys.version_info.minor}",
     "platform": f"linux/{platform.machine()}",
 }
-_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 
 class DocumentApi:
@@ -51,6 +51,7 @@ class DocumentApi:
                             "/apis",
                             "/healthz",
                             "/livez",
+                            "/openapi/v2",
                             "/openapi/v3",
                             "/readyz",
                             "/version",
@@ -69,7 +70,7 @@ class DocumentApi:
 
     def _openapi(self, request: web.Request, parts: list[str]) -> web.Response:
         if parts == ["v2"]:
-            return _openapi_v2(request)
+            return _openapi_v2(request, self._registry)
         if parts[:1] != ["v3"]:
             raise unknown_path()
         if len(parts) == 1:
@@ -102,28 +103,19 @@ class DocumentApi:
         return answer(document)
 
 
-def _openapi_v2(request: web.Request) -> web.Response:
-    """Return an OpenAPI 2 document that defines nothing; the schemas are in version 3.
-
-    kubectl asks for it when version 3 does not know a kind. A 404 here would end it with "could not find the
-    requested resource"; so it goes on, finds the kind nowhere, and names it.
-    """
-    title, version = b"Kubernetes", str(VERSION["gitVersion"]).encode()
-    if _V2_PROTOBUF not in request.headers.get("Accept", ""):
-        info = {"title": title.decode(), "version": version.decode()}
-        return answer({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}})
-    # gnostic's Document: 1 swagger, 2 info (1 title, 2 version), 8 paths, 9 definitions.
-    packed = _field(1, title) + _field(2, version)
-    body = _field(1, b"2.0") + _field(2, packed) + _field(8, b"") + _field(9, b"")
-    response = web.Response(body=body)
-    # "@", which the request carries, is not allowed in a media type: answers spell it with a dot.
-    response.headers["Content-Type"] = _V2_PROTOBUF.replace("@", ".")
-    return response
-
-
-def _field(number: int, value: bytes) -> bytes:
-    """Return a length-delimited protobuf field shorter than 128 bytes."""
-    return bytes((number << 3 | 2, len(value))) + value
+def _openapi_v2(request: web.Request, registry: Registry) -> web.Response:
+    accept = ",".join(request.headers.getall("Accept", []))
+    form = accepted_form(accept)
+    if form is None:
+        problem = f"/openapi/v2 is served as {PROTOBUF_TYPE} and application/json"
+        raise ApiStatusError(406, "NotAcceptable", f"{problem} (Accept was {accept[:200]!r})")
+    document = openapi.v2_document(registry, form)
+    headers = {"ETag": f'"{document.etag}"', "Vary": "Accept"}
+    known = request.if_none_match or ()
+    if any(tag.value in ("*", document.etag) for tag in known):
+        return web.Response(status=304, headers=headers)
+    headers["Content-Type"] = document.content_type
+    return web.Response(body=document.body, headers=headers)
 
 
 def _aggregated(request: web.Request) -> Aggregated | None:

@@ -1,4 +1,7 @@
-"""OpenAPI 3 documents, one per group and version: kubectl's validation, `explain`, `edit` and `apply` read them."""
+"""OpenAPI 3 documents, one per group and version: kubectl's validation, `explain`, `edit` and `apply` read them.
+
+`openapi_v2` makes the one document of version 2 of them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import json
 from typing import Any
 
+from kubecore.openapi_v2 import Encoded, Form, encoded
 from kubecore.registry import Registry, Resource
 from kubecore.types import RELEASE, definitions, referenced
 
@@ -27,6 +31,7 @@ class OpenApi:
         self._revision = -1
         self._documents: dict[str, dict[str, Any]] = {}
         self._index: dict[str, Any] = {}
+        self._v2: dict[Form, Encoded] = {}
 
     def index(self) -> dict[str, Any]:
         """Return `/openapi/v3`: where each document is, with a hash that changes with its content."""
@@ -37,6 +42,13 @@ class OpenApi:
         """Return the document at `api/v1` or `apis/GROUP/VERSION`, or None."""
         self._refresh()
         return self._documents.get(path.strip("/"))
+
+    def v2(self, form: Form) -> Encoded:
+        """Return `/openapi/v2`: all of it in one document."""
+        self._refresh()
+        if form not in self._v2:
+            self._v2[form] = encoded(self._documents.values(), form)
+        return self._v2[form]
 
     def _refresh(self) -> None:
         if self._revision == self._registry.revision:
@@ -51,6 +63,7 @@ class OpenApi:
                 for path, document in self._documents.items()
             }
         }
+        self._v2 = {}
         self._revision = self._registry.revision
 
 
@@ -62,6 +75,11 @@ def v3_index(registry: Registry) -> dict[str, Any]:
 def v3_document(registry: Registry, path: str) -> dict[str, Any] | None:
     """Return the document at `path` (`api/v1`, `apis/GROUP/VERSION`), or None."""
     return _of(registry).document(path)
+
+
+def v2_document(registry: Registry, form: Form) -> Encoded:
+    """Return `/openapi/v2` of `registry`."""
+    return _of(registry).v2(form)
 
 
 def _of(registry: Registry) -> OpenApi:

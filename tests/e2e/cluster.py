@@ -39,12 +39,16 @@ def wait_until(what, predicate, deadline_s=30.0):
 class Kubectl:
     """The real kubectl with one kubeconfig and a home of its own, so that no cache of the user's is read."""
 
-    def __init__(self, kubeconfig, home):
-        program = find_kubectl()
+    def __init__(self, kubeconfig, home, program=None):
+        program = program or find_kubectl()
         assert program, "kubectl is needed"
         self._base = [program, "--kubeconfig", str(kubeconfig)]
         self._env = {**os.environ, "HOME": str(home), "KUBECACHEDIR": str(home / "cache")}
         self._env.pop("KUBECONFIG", None)
+
+    def namespace(self, name):
+        """Work in this namespace from now on."""
+        self._base += ["--namespace", name]
 
     def run(self, *args, stdin="", timeout_s=30.0):
         """Return the finished kubectl, whatever its status."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
+from kubecore.access.target import Target
 from kubecore.errors import ApiStatusError, bad_request
-from kubecore.requests import Target
 
 AUTHENTICATED = "system:authenticated"
 MASTERS = "system:masters"

@@ -7,11 +7,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from kubecore import nodeauthz
-from kubecore.authn import AUTHENTICATED, MASTERS, User
+from kubecore.access import nodeauthz
+from kubecore.access.authn import AUTHENTICATED, MASTERS, User
+from kubecore.access.target import Target
 from kubecore.errors import ApiStatusError
-from kubecore.requests import Target
-from kubecore.store import Object, Store
+from kubecore.storage.store import Object, Store
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubecore.authn import User
-from kubecore.requests import Target
-from kubecore.store import Object, Store
+from kubecore.access.authn import User
+from kubecore.access.target import Target
+from kubecore.storage.store import Object, Store
 
 NODES_GROUP = "system:nodes"
 _USER_PREFIX = "system:node:"

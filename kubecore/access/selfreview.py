@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubecore.authn import User
-from kubecore.authz import Authorizer
+from kubecore.access.authn import User
+from kubecore.access.authz import Authorizer
+from kubecore.access.target import Target
 from kubecore.errors import bad_request, unknown_path
-from kubecore.requests import Target
 
 Object = dict[str, Any]
 

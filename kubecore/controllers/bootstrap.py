@@ -6,12 +6,12 @@ import logging
 from typing import Any, Self
 
 from kubecore.errors import ApiStatusError
-from kubecore.invalid import InvalidObjectError
-from kubecore.objects import Objects
-from kubecore.operations import CRDS
-from kubecore.registry import Registry
-from kubecore.store import Store
-from kubecore.watching import WatchHub
+from kubecore.kinds.registry import Registry
+from kubecore.objects.client import Objects
+from kubecore.objects.operations import CRDS
+from kubecore.objects.watching import WatchHub
+from kubecore.storage.store import Store
+from kubecore.values.invalid import InvalidObjectError
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import logging
 from typing import Any, Self
 
 from corekit.backoff import Backoff
-from kubecore.admission import CRD_FINALIZER
 from kubecore.errors import ApiStatusError
-from kubecore.objects import Objects
-from kubecore.registry import Resource
+from kubecore.kinds.resource import Resource
+from kubecore.objects.admission import CRD_FINALIZER
+from kubecore.objects.client import Objects
 
 logger = logging.getLogger(__name__)
 

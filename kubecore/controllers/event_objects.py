@@ -7,8 +7,8 @@ import secrets
 from typing import Any, Literal
 
 from corekit.timestamps import rfc3339
+from kubecore.controllers.mirror import ObjectClient, builtin
 from kubecore.errors import ApiStatusError
-from kubecore.mirror import ObjectClient, builtin
 
 logger = logging.getLogger(__name__)
 # Kubernetes' limit for a core/v1 event.

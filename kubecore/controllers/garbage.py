@@ -7,9 +7,9 @@ import logging
 from typing import Any, Self
 
 from kubecore.errors import ApiStatusError
-from kubecore.objects import Objects
-from kubecore.registry import Resource
-from kubecore.store import Change, Store, StoredObject
+from kubecore.kinds.resource import Resource
+from kubecore.objects.client import Objects
+from kubecore.storage.store import Change, Store, StoredObject
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 from kubecore.errors import ApiStatusError
-from kubecore.registry import Registry, Resource
+from kubecore.kinds.registry import Registry
+from kubecore.kinds.resource import Resource
 
 Object = dict[str, Any]
 # In-process, so a failure is rare and soon over; the pause only keeps a broken store from a busy loop.
@@ -27,7 +28,7 @@ class Changed(Protocol):
 
 
 class ObjectClient(Protocol):
-    """What a component needs of the API; `kubecore.objects.Objects` has it."""
+    """What a component needs of the API; `kubecore.objects.client.Objects` has it."""
 
     @property
     def registry(self) -> Registry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from corekit.timestamps import rfc3339
-from kubecore.placement import NOT_READY_TAINT, UNREACHABLE_TAINT, UNSCHEDULABLE_TAINT
+from kubecore.controllers.placement import NOT_READY_TAINT, UNREACHABLE_TAINT, UNSCHEDULABLE_TAINT
 
 Object = dict[str, Any]
 CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")

@@ -11,17 +11,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from kubecore.errors import ApiStatusError
-from kubecore.event_objects import event_about, record
-from kubecore.mirror import Mirror, ObjectClient, builtin
-from kubecore.nodehealth import (
+from kubecore.controllers.event_objects import event_about, record
+from kubecore.controllers.mirror import Mirror, ObjectClient, builtin
+from kubecore.controllers.nodehealth import (
     condition_of,
     heartbeat_of,
     not_ready_patch,
     silence_patch,
     taints_patch,
 )
-from kubecore.patching import MERGE_PATCH, STRATEGIC_PATCH
+from kubecore.errors import ApiStatusError
+from kubecore.patching.patches import MERGE_PATCH, STRATEGIC_PATCH
 from kubecore.settings import ControllerSettings
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from kubecore.quantities import parse_quantity
-from kubecore.selectors import match_expression
+from kubecore.values.quantities import parse_quantity
+from kubecore.values.selectors import match_expression
 
 Object = dict[str, Any]
 ZERO = Decimal(0)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from corekit.timestamps import rfc3339
+from kubecore.controllers.event_objects import event_about, record
+from kubecore.controllers.mirror import Mirror, ObjectClient, builtin
+from kubecore.controllers.placement import NodeLoad, Placed, loads_of, place
 from kubecore.errors import ApiStatusError
-from kubecore.event_objects import event_about, record
-from kubecore.mirror import Mirror, ObjectClient, builtin
-from kubecore.patching import STRATEGIC_PATCH
-from kubecore.placement import NodeLoad, Placed, loads_of, place
+from kubecore.patching.patches import STRATEGIC_PATCH
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubecore.registry import Resource, Subresource
+from kubecore.kinds.resource import Resource, Subresource
 
 _CORE = "io.k8s.api.core.v1."
 _RBAC = "io.k8s.api.rbac.v1."

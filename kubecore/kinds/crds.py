@@ -6,12 +6,19 @@ import re
 from typing import Any
 
 from corekit.timestamps import rfc3339
-from kubecore.builtin import BUILTIN
-from kubecore.invalid import Cause, InvalidObjectError, forbidden, invalid, not_supported, required
-from kubecore.jsonpath import compile_path
-from kubecore.names import label_problem, subdomain_problem
-from kubecore.registry import Column, Resource
-from kubecore.structural_rules import compile_pattern
+from kubecore.kinds.builtin import BUILTIN
+from kubecore.kinds.resource import Column, Resource
+from kubecore.values.invalid import (
+    Cause,
+    InvalidObjectError,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+)
+from kubecore.values.jsonpath import compile_path
+from kubecore.values.names import label_problem, subdomain_problem
+from kubecore.values.structural_rules import compile_pattern
 
 GROUP_KIND = "CustomResourceDefinition.apiextensions.k8s.io"
 _TYPES = ["array", "boolean", "integer", "number", "object", "string"]

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubecore.types import definitions, referenced
+from kubecore.kinds.definitions import definitions, referenced
 
 
 @dataclass(eq=False, slots=True)

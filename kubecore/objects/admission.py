@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kubecore.registry import Resource
+from kubecore.kinds.resource import Resource
 
 Object = dict[str, Any]
 

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from kubecore.deletion import DeleteOptions
-from kubecore.operations import Operations, in_version
-from kubecore.patching import MERGE_PATCH
-from kubecore.registry import Registry, Resource
+from kubecore.kinds.registry import Registry
+from kubecore.kinds.resource import Resource
+from kubecore.objects.deletion import DeleteOptions
+from kubecore.objects.operations import Operations, in_version
+from kubecore.patching.patches import MERGE_PATCH
 
 Object = dict[str, Any]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corekit.timestamps import parse_rfc3339, rfc3339
-from kubecore.registry import Resource
+from kubecore.kinds.resource import Resource
 
 Object = dict[str, Any]
 

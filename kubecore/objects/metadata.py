@@ -9,8 +9,8 @@ from typing import Any
 
 from corekit.timestamps import rfc3339
 from kubecore.errors import bad_request, conflict, modified
-from kubecore.invalid import Cause, InvalidObjectError
-from kubecore.registry import Resource
+from kubecore.kinds.resource import Resource
+from kubecore.values.invalid import Cause, InvalidObjectError
 
 Object = dict[str, Any]
 

@@ -12,12 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corekit.timestamps import rfc3339
-from kubecore import admission, deletion, metadata
-from kubecore.crds import check_crd, crd_status
-from kubecore.deletion import DeleteOptions
 from kubecore.errors import (
     ApiStatusError,
-    StoreWriteError,
     already_exists,
     bad_request,
     conflict,
@@ -26,14 +22,19 @@ from kubecore.errors import (
     method_not_allowed,
     not_found,
 )
-from kubecore.invalid import Cause, InvalidObjectError, StrictDecodingError
-from kubecore.pages import Page, Pages
-from kubecore.patching import PatchError, apply_patch
-from kubecore.registry import Registry, Resource
-from kubecore.schema import FieldValidation, check
-from kubecore.selectors import SelectorError, parse_field_selector, parse_label_selector
-from kubecore.store import Object, Store, StoredObject
-from kubecore.watching import Selects, Subscription, WatchHub
+from kubecore.kinds.crds import check_crd, crd_status
+from kubecore.kinds.registry import Registry
+from kubecore.kinds.resource import Resource
+from kubecore.objects import admission, deletion, metadata
+from kubecore.objects.deletion import DeleteOptions
+from kubecore.objects.pages import Page, Pages
+from kubecore.objects.watching import Selects, Subscription, WatchHub
+from kubecore.patching.patches import PatchError, apply_patch
+from kubecore.schema.checking import FieldValidation, check
+from kubecore.storage.errors import StoreWriteError
+from kubecore.storage.store import Object, Store, StoredObject
+from kubecore.values.invalid import Cause, InvalidObjectError, StrictDecodingError
+from kubecore.values.selectors import SelectorError, parse_field_selector, parse_label_selector
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 IMMORTAL_NAMESPACES = ("default", "kube-system", "kube-public")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from kubecore.errors import bad_request, gone
-from kubecore.store import StoredObject
+from kubecore.storage.store import StoredObject
 
 # As Kubernetes: etcd compacts after five minutes.
 MAX_AGE_S = 300.0

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Self
 
 from kubecore.errors import ApiStatusError, gone
-from kubecore.store import Change, Object, Store, StoredObject
+from kubecore.storage.store import Change, Object, Store, StoredObject
 
 # History kept for watchers that resume: minutes of a busy cluster, hours of a quiet one.
 MAX_HISTORY_EVENTS = 8192

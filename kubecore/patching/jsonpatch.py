@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from kubecore.patch_errors import PatchError
+from kubecore.patching.errors import PatchError
 
 # The API server's limit: each operation may copy the document's parts.
 MAX_OPERATIONS = 10_000

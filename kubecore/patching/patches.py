@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from kubecore.jsonpatch import apply_json_patch
-from kubecore.patch_errors import PatchError
-from kubecore.registry import Resource
-from kubecore.strategic import apply_strategic
+from kubecore.kinds.resource import Resource
+from kubecore.patching.errors import PatchError
+from kubecore.patching.jsonpatch import apply_json_patch
+from kubecore.patching.strategic import apply_strategic
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from kubecore.patch_errors import PatchError
-from kubecore.shapes import Field, Shape, shape_of
+from kubecore.kinds.shapes import Field, Shape, shape_of
+from kubecore.patching.errors import PatchError
 
 _ORDER = "$setElementOrder/"
 _DELETE = "$deleteFromPrimitiveList/"

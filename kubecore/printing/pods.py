@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kubecore.durations import age
-from kubecore.registry import Column
+from kubecore.kinds.resource import Column
+from kubecore.printing.durations import age
 
 NONE = "<none>"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kubecore.durations import age
-from kubecore.printing_pods import NONE, POD_COLUMNS, pod_cells
-from kubecore.registry import Column
+from kubecore.kinds.resource import Column
+from kubecore.printing.durations import age
+from kubecore.printing.pods import NONE, POD_COLUMNS, pod_cells
 
 UNKNOWN = "<unknown>"
 # kubectl's own limit: beyond this an endpoints row says how many more there are.

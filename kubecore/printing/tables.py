@@ -6,10 +6,10 @@ import json
 import time
 from typing import Any, Literal
 
-from kubecore.durations import age
-from kubecore.jsonpath import compile_path
-from kubecore.printing import PRINTERS, Printer
-from kubecore.registry import Column, Resource
+from kubecore.kinds.resource import Column, Resource
+from kubecore.printing.durations import age
+from kubecore.printing.printers import PRINTERS, Printer
+from kubecore.values.jsonpath import compile_path
 
 IncludeObject = Literal["Metadata", "Object", "None"]
 _NAME = Column("Name", "string", format="name")

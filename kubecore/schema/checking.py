@@ -6,13 +6,13 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kubecore.decoding import DecodeError, decode
-from kubecore.defaults import apply_builtin_defaults
-from kubecore.invalid import Cause, InvalidObjectError, StrictDecodingError
-from kubecore.names import check_metadata
-from kubecore.registry import Resource
-from kubecore.structural import apply_defaults, prune, validate
-from kubecore.validation import check_builtin, check_update
+from kubecore.kinds.resource import Resource
+from kubecore.schema.decoding import DecodeError, decode
+from kubecore.schema.defaults import apply_builtin_defaults
+from kubecore.schema.structural import apply_defaults, prune, validate
+from kubecore.schema.validation import check_builtin, check_update
+from kubecore.values.invalid import Cause, InvalidObjectError, StrictDecodingError
+from kubecore.values.names import check_metadata
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
 _OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"

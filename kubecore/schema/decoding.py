@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corekit.timestamps import parse_rfc3339
-from kubecore.invalid import Cause, required
-from kubecore.quantities import canonical_quantity
-from kubecore.shapes import Shape, shape_of
+from kubecore.kinds.shapes import Shape, shape_of
+from kubecore.values.invalid import Cause, required
+from kubecore.values.quantities import canonical_quantity
 
 # A body nested deeper than any kind is an attack or a mistake; Go's decoder stops at 10,000.
 MAX_DEPTH = 100

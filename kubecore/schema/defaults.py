@@ -6,8 +6,8 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
-from kubecore.defaults_pods import default_pod
-from kubecore.registry import Resource
+from kubecore.kinds.resource import Resource
+from kubecore.schema.defaults_pods import default_pod
 
 Object = dict[str, Any]
 _RBAC = "rbac.authorization.k8s.io"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from kubecore.invalid import Cause
-from kubecore.structural_rules import check_value
+from kubecore.values.invalid import Cause
+from kubecore.values.structural_rules import check_value
 
 _META_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
 

@@ -6,11 +6,19 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from kubecore.crds import crd_causes
-from kubecore.invalid import Cause, duplicate, forbidden, invalid, not_supported, required, too_long
-from kubecore.names import label_value_problem, qualified_name_problem
-from kubecore.registry import Resource
-from kubecore.validation_pods import check_pod, check_pod_update
+from kubecore.kinds.crds import crd_causes
+from kubecore.kinds.resource import Resource
+from kubecore.schema.validation_pods import check_pod, check_pod_update
+from kubecore.values.invalid import (
+    Cause,
+    duplicate,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+    too_long,
+)
+from kubecore.values.names import label_value_problem, qualified_name_problem
 
 Object = dict[str, Any]
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from kubecore.invalid import (
+from kubecore.values.invalid import (
     Cause,
     duplicate,
     forbidden,
@@ -15,8 +15,8 @@ from kubecore.invalid import (
     not_supported,
     required,
 )
-from kubecore.names import check_labels, label_problem, subdomain_problem
-from kubecore.quantities import parse_quantity
+from kubecore.values.names import check_labels, label_problem, subdomain_problem
+from kubecore.values.quantities import parse_quantity
 
 Object = dict[str, Any]
 MAX_PORT = 65535

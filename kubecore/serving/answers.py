@@ -9,11 +9,11 @@ import msgspec
 from aiohttp import web
 
 from kubecore.errors import ApiStatusError, bad_request
-from kubecore.pages import Page
-from kubecore.registry import Resource
-from kubecore.requests import Form
-from kubecore.store import Object, StoredObject
-from kubecore.tables import IncludeObject, table
+from kubecore.kinds.resource import Resource
+from kubecore.objects.pages import Page
+from kubecore.printing.tables import IncludeObject, table
+from kubecore.serving.requests import Form
+from kubecore.storage.store import Object, StoredObject
 
 _encode = msgspec.json.Encoder().encode
 _INCLUDE = ("Metadata", "Object", "None")

@@ -6,15 +6,16 @@ import logging
 
 from aiohttp import web
 
-from kubecore import authn
-from kubecore.answers import error_answer
-from kubecore.api_documents import DocumentApi
-from kubecore.api_objects import ObjectApi
-from kubecore.authn import User
-from kubecore.authz import Authorizer
+from kubecore.access import authn
+from kubecore.access.authn import User
+from kubecore.access.authz import Authorizer
+from kubecore.access.target import target_of
 from kubecore.errors import ApiStatusError, bad_request
-from kubecore.operations import Operations
-from kubecore.requests import MAX_BODY_BYTES, target_of
+from kubecore.objects.operations import Operations
+from kubecore.serving.answers import error_answer
+from kubecore.serving.api_documents import DocumentApi
+from kubecore.serving.api_objects import ObjectApi
+from kubecore.serving.requests import MAX_BODY_BYTES
 
 logger = logging.getLogger(__name__)
 

@@ -7,14 +7,14 @@ import sys
 
 from aiohttp import web
 
-from kubecore import discovery, openapi
-from kubecore.answers import answer
-from kubecore.discovery import Aggregated
+from kubecore.access.target import Target
 from kubecore.errors import ApiStatusError, method_not_allowed, unknown_path
+from kubecore.kinds.registry import Registry
 from kubecore.openapi_v2 import PROTOBUF_TYPE, accepted_form
-from kubecore.registry import Registry
-from kubecore.requests import Target
-from kubecore.store import Object
+from kubecore.serving import discovery, openapi
+from kubecore.serving.answers import answer
+from kubecore.serving.discovery import Aggregated
+from kubecore.storage.store import Object
 
 _HEALTH = ("healthz", "livez", "readyz")
 VERSION: Object = {

@@ -6,12 +6,11 @@ from typing import Any
 
 from aiohttp import web
 
-from kubecore import nodeauthz
-from kubecore.answers import answer, show_list, show_object, success
-from kubecore.api_watch import serve_watch
-from kubecore.authn import User
-from kubecore.authz import Authorizer, denied
-from kubecore.deletion import DeleteOptions
+from kubecore.access import nodeauthz
+from kubecore.access.authn import User
+from kubecore.access.authz import Authorizer, denied
+from kubecore.access.selfreview import review
+from kubecore.access.target import Target
 from kubecore.errors import (
     ApiStatusError,
     bad_request,
@@ -20,11 +19,14 @@ from kubecore.errors import (
     not_implemented,
     unknown_path,
 )
-from kubecore.operations import Operations, WriteOptions
-from kubecore.pages import Page
-from kubecore.registry import Registry, Resource
-from kubecore.requests import Target, body_of, form_of, number
-from kubecore.selfreview import review
+from kubecore.kinds.registry import Registry
+from kubecore.kinds.resource import Resource
+from kubecore.objects.deletion import DeleteOptions
+from kubecore.objects.operations import Operations, WriteOptions
+from kubecore.objects.pages import Page
+from kubecore.serving.answers import answer, show_list, show_object, success
+from kubecore.serving.api_watch import serve_watch
+from kubecore.serving.requests import body_of, form_of, number
 
 # The API server of Kubernetes returns the last state of these, and a Status of the rest; clients decode by it.
 _RETURNED_ON_DELETE = frozenset(

@@ -8,14 +8,15 @@ import random
 import msgspec
 from aiohttp import web
 
-from kubecore.answers import include_object, partial
+from kubecore.access.target import Target, flag
 from kubecore.errors import ApiStatusError, bad_request
-from kubecore.operations import Operations, in_version, selector
-from kubecore.registry import Resource
-from kubecore.requests import Form, Target, flag, number
-from kubecore.store import Object, StoredObject
-from kubecore.tables import table
-from kubecore.watching import Subscription
+from kubecore.kinds.resource import Resource
+from kubecore.objects.operations import Operations, in_version, selector
+from kubecore.objects.watching import Subscription
+from kubecore.printing.tables import table
+from kubecore.serving.answers import include_object, partial
+from kubecore.serving.requests import Form, number
+from kubecore.storage.store import Object, StoredObject
 
 # As Kubernetes: without a wish of the client, a watch ends after half an hour to an hour, not all at once.
 _DEFAULT_TIMEOUT_S = (1800, 3600)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from kubecore.registry import VERBS, Registry, Resource, Subresource
+from kubecore.kinds.registry import Registry
+from kubecore.kinds.resource import VERBS, Resource, Subresource
 
 Aggregated = Literal["v2", "v2beta1"]
 _AGGREGATED_GROUP = "apidiscovery.k8s.io"

@@ -14,9 +14,9 @@ from typing import Self
 from aiohttp import web
 
 from corekit.errors import ConfigError
-from kubecore.api import Api
+from kubecore.objects.watching import WatchHub
+from kubecore.serving.api import Api
 from kubecore.settings import ServeSettings
-from kubecore.watching import WatchHub
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kubecore.errors import StoreOpenError, StoreWriteError
+from kubecore.storage.errors import StoreOpenError, StoreWriteError
 
 SCHEMA_VERSION = 1
 # A WAL that reaches its checkpoint is 16 MiB; with less room the first busy minute would fail.

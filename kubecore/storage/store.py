@@ -18,8 +18,8 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from kubecore.database import Database, Row
-from kubecore.errors import StoreWriteError
+from kubecore.storage.database import Database, Row
+from kubecore.storage.errors import StoreWriteError
 
 Object = dict[str, Any]
 ObjectName = tuple[str, str]  # (namespace or "", name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kubecore.invalid import Cause, invalid, required, too_long
+from kubecore.values.invalid import Cause, invalid, required, too_long
 
 # Limits of Kubernetes: DNS (RFC 1123) sets 63 and 253; etcd request sizes set the annotations' total.
 MAX_LABEL_CHARS = 63

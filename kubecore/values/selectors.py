@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from corekit.errors import EdgeError
-from kubecore.names import label_value_problem, qualified_name_problem
+from kubecore.values.names import label_value_problem, qualified_name_problem
 
 LabelPredicate = Callable[[dict[str, str]], bool]
 ObjectPredicate = Callable[[dict[str, Any]], bool]

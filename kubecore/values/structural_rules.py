@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from corekit.timestamps import parse_rfc3339
-from kubecore.invalid import Cause, duplicate, invalid, not_supported, required, shown
+from kubecore.values.invalid import Cause, duplicate, invalid, not_supported, required, shown
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 from aiohttp import test_utils, web
 
-from kubecore.answers import error_answer
-from kubecore.api_documents import DocumentApi
+from kubecore.access.target import target_of
 from kubecore.errors import ApiStatusError
-from kubecore.openapi import v2_document
+from kubecore.kinds.registry import Registry
 from kubecore.openapi_v2 import PROTOBUF_TYPE, accepted_form, as_v2
 from kubecore.openapi_wire import encode_document
-from kubecore.registry import Registry
-from kubecore.requests import target_of
+from kubecore.serving.answers import error_answer
+from kubecore.serving.api_documents import DocumentApi
+from kubecore.serving.openapi import v2_document
 from tests.kubecore.samples import device_crd
 
 CORE = "io.k8s.api.core.v1."

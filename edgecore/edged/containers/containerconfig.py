@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgecore.edged.environment import expand
-from edgecore.edged.podspec import Container, Pod, SecurityContext
-from edgecore.edged.resources import container_limits
+from edgecore.edged.containers.environment import expand
 from edgecore.edged.runtime import (
     ContainerConfig,
     ContainerSecurity,
@@ -16,6 +14,8 @@ from edgecore.edged.runtime import (
     PodIdentity,
     SandboxConfig,
 )
+from edgecore.edged.spec.podspec import Container, Pod, SecurityContext
+from edgecore.edged.spec.resources import container_limits
 
 MAX_HOSTNAME_CHARS = 63  # the kernel's limit is 64 with its terminator
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from edgecore.edged.podspec import Container, EnvFrom, EnvVar, Pod, ResourceFieldRef
-from edgecore.edged.quantity import ceil_of, parse_quantity
-from edgecore.edged.resources import amount
 from edgecore.edged.runtime import ContainerStartError
+from edgecore.edged.spec.podspec import Container, EnvFrom, EnvVar, Pod, ResourceFieldRef
+from edgecore.edged.spec.quantity import ceil_of, parse_quantity
+from edgecore.edged.spec.resources import amount
 
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 _REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from edgecore.edged.environment import Lookup
-from edgecore.edged.podspec import Pod
+from edgecore.edged.containers.environment import Lookup
+from edgecore.edged.spec.podspec import Pod
 from edgecore.records import RecordStore, StoredObject
 from synccore.messages import ObjectKey
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgecore.edged.memory import BackOff, ContainerMemory, Waiting
-from edgecore.edged.podspec import Container, Pod
+from edgecore.edged.machine.memory import BackOff, ContainerMemory, Waiting
 from edgecore.edged.runtime import ContainerPhase, ContainerState
+from edgecore.edged.spec.podspec import Container, Pod
 
 FIRST_S = 10.0
 LIMIT_S = 300.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from corekit.timestamps import rfc3339
-from edgecore.edged.memory import PodMemory
-from edgecore.edged.podspec import Pod
+from edgecore.edged.machine.memory import PodMemory
+from edgecore.edged.spec.podspec import Pod
 
 Status = dict[str, Any]
 _TERMINAL = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}

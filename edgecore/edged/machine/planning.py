@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edgecore.edged.backoff import crash_hold, failure_hold, next_back_off
-from edgecore.edged.memory import BackOff, PodMemory, Waiting
-from edgecore.edged.podspec import Container, Pod
+from edgecore.edged.machine.backoff import crash_hold, failure_hold, next_back_off
+from edgecore.edged.machine.memory import BackOff, PodMemory, Waiting
+from edgecore.edged.machine.view import View
 from edgecore.edged.runtime import ContainerPhase, ContainerState
-from edgecore.edged.view import View
+from edgecore.edged.spec.podspec import Container, Pod
 
 
 @dataclass(frozen=True)

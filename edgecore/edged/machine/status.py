@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corekit.timestamps import rfc3339
-from edgecore.edged.conditions import conditions
-from edgecore.edged.machine import restarts
-from edgecore.edged.memory import ContainerMemory, Exit, PodMemory, Waiting
-from edgecore.edged.podspec import Container, Pod
-from edgecore.edged.resources import qos_class
+from edgecore.edged.machine.conditions import conditions
+from edgecore.edged.machine.memory import ContainerMemory, Exit, PodMemory, Waiting
+from edgecore.edged.machine.planning import restarts
+from edgecore.edged.machine.view import View
 from edgecore.edged.runtime import ContainerPhase, ContainerState
-from edgecore.edged.view import View
+from edgecore.edged.spec.podspec import Container, Pod
+from edgecore.edged.spec.resources import qos_class
 
 Status = dict[str, Any]
 

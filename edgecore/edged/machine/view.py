@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edgecore.edged.memory import Exit, PodMemory
-from edgecore.edged.podspec import Pod
+from edgecore.edged.machine.memory import Exit, PodMemory
 from edgecore.edged.runtime import ContainerPhase, ContainerState, SandboxState
+from edgecore.edged.spec.podspec import Pod
 
 # What kubelet reports for a container that it started and cannot find any more.
 LOST_EXIT_CODE = 137

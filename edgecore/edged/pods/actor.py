@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from edgecore.edged.backoff import RETRY_S, refused
-from edgecore.edged.containerconfig import sandbox_config
-from edgecore.edged.environment import Lookup
-from edgecore.edged.launch import Launch
-from edgecore.edged.machine import (
+from edgecore.edged.containers.containerconfig import sandbox_config
+from edgecore.edged.containers.environment import Lookup
+from edgecore.edged.machine.backoff import RETRY_S, refused
+from edgecore.edged.machine.memory import PodMemory, Waiting
+from edgecore.edged.machine.planning import (
     Action,
     RemoveContainer,
     RemoveSandbox,
@@ -21,14 +21,14 @@ from edgecore.edged.machine import (
     StopContainer,
     StopSandbox,
 )
-from edgecore.edged.memory import PodMemory, Waiting
-from edgecore.edged.payload import VolumeError
-from edgecore.edged.podspec import Container, Pod
-from edgecore.edged.reporter import PodReporter
+from edgecore.edged.machine.view import View
+from edgecore.edged.pods.launch import Launch
+from edgecore.edged.pods.reporter import PodReporter
+from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerStartError, SandboxConfig
-from edgecore.edged.site import Site
-from edgecore.edged.view import View
-from edgecore.edged.volumes import PodVolumes
+from edgecore.edged.spec.podspec import Container, Pod
+from edgecore.edged.volumes.payload import VolumeError
+from edgecore.edged.volumes.podvolumes import PodVolumes
 
 logger = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecore.edged.containerconfig import container_config, hosts_file
-from edgecore.edged.environment import Lookup, expand, resolve_environment
-from edgecore.edged.payload import VolumeError
-from edgecore.edged.podspec import Container, Pod, Volume, VolumeMount
-from edgecore.edged.reporter import PodReporter
+from edgecore.edged.containers.containerconfig import container_config, hosts_file
+from edgecore.edged.containers.environment import Lookup, expand, resolve_environment
+from edgecore.edged.pods.reporter import PodReporter
+from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
-from edgecore.edged.site import Site
-from edgecore.edged.subpath import pin
-from edgecore.edged.volumes import PodVolumes
+from edgecore.edged.spec.podspec import Container, Pod, Volume, VolumeMount
+from edgecore.edged.volumes.payload import VolumeError
+from edgecore.edged.volumes.podvolumes import PodVolumes
+from edgecore.edged.volumes.subpath import pin
 
 TERMINATION_MESSAGE_BYTES = 4096
 # kubelet's limits for FallbackToLogsOnError.

@@ -19,12 +19,12 @@ import msgspec
 
 from corekit.errors import ConfigError
 from corekit.logs import RepeatedFault
-from edgecore.edged import machineinfo
-from edgecore.edged.events import EventRecorder
-from edgecore.edged.memory import PodMemory
+from edgecore.edged.machine.memory import PodMemory
+from edgecore.edged.node import machineinfo
+from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.site import OWNER, RuntimeId, Site
+from edgecore.edged.pods.worker import PodWorker
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
-from edgecore.edged.site import OWNER, RuntimeId, Site
-from edgecore.edged.worker import PodWorker
 from edgecore.records import Commit, RecordStore, StoredObject, Uplink
 from edgecore.settings import PodSettings
 from synccore.messages import ObjectKey

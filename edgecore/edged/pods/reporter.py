@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from edgecore.edged.events import EventSubject
-from edgecore.edged.memory import PodMemory
-from edgecore.edged.site import OWNER, Site
+from edgecore.edged.machine.memory import PodMemory
+from edgecore.edged.pods.events import EventSubject
+from edgecore.edged.pods.site import OWNER, Site
 from edgecore.records import Commit, Report
 from synccore.messages import Lane, ObjectKey, Op
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from edgecore.edged.environment import PodFacts
-from edgecore.edged.events import EventRecorder
+from edgecore.edged.containers.environment import PodFacts
+from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.records import RecordStore
 from edgecore.settings import PodSettings

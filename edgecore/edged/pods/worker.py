@@ -10,20 +10,20 @@ from typing import Any
 
 from corekit.errors import EdgeError
 from corekit.logs import RepeatedFault
-from edgecore.edged import unserved
-from edgecore.edged.actor import Actor
-from edgecore.edged.environment import Lookup
-from edgecore.edged.launch import read_termination_message
-from edgecore.edged.machine import Plan, plan, teardown
-from edgecore.edged.memory import Exit, PodMemory
-from edgecore.edged.podrefs import fetch_references, references
-from edgecore.edged.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
-from edgecore.edged.reporter import PodReporter
+from edgecore.edged.containers.environment import Lookup
+from edgecore.edged.containers.podrefs import fetch_references, references
+from edgecore.edged.machine.memory import Exit, PodMemory
+from edgecore.edged.machine.planning import Plan, plan, teardown
+from edgecore.edged.machine.status import Surroundings, pod_ips, pod_status
+from edgecore.edged.machine.view import View, observe
+from edgecore.edged.pods.actor import Actor
+from edgecore.edged.pods.launch import read_termination_message
+from edgecore.edged.pods.reporter import PodReporter
+from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
-from edgecore.edged.site import Site
-from edgecore.edged.status import Surroundings, pod_ips, pod_status
-from edgecore.edged.view import View, observe
-from edgecore.edged.volumes import PodVolumes
+from edgecore.edged.spec import unserved
+from edgecore.edged.spec.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
+from edgecore.edged.volumes.podvolumes import PodVolumes
 from edgecore.records import StoredObject
 from synccore.messages import ObjectKey
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import field
 
 from corekit.errors import EdgeError
-from edgecore.edged.quantity import parse_quantity
+from edgecore.edged.spec.quantity import parse_quantity
 
 DEFAULT_GRACE_S = 30
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from edgecore.edged.podspec import Container, Pod
-from edgecore.edged.quantity import ceil_of, parse_quantity
 from edgecore.edged.runtime import ContainerLimits
+from edgecore.edged.spec.podspec import Container, Pod
+from edgecore.edged.spec.quantity import ceil_of, parse_quantity
 
 CPU_PERIOD_US = 100_000
 MIN_SHARES, MAX_SHARES = 2, 262_144  # the kernel's own bounds

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from edgecore.edged.podspec import Part, PodSpec
+from edgecore.edged.spec.podspec import Part, PodSpec
 
 # Fields that mean nothing on a node: they were the API server's, the scheduler's or a controller's.
 _ELSEWHERE = frozenset(

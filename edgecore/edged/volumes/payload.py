@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from edgecore.edged.atomicwriter import File
-from edgecore.edged.environment import Lookup, PodFacts, pod_field, resource_field
-from edgecore.edged.podspec import DownwardFile, KeyToPath, Pod, ProjectedSource, Volume
+from edgecore.edged.containers.environment import Lookup, PodFacts, pod_field, resource_field
 from edgecore.edged.runtime import ContainerStartError
+from edgecore.edged.spec.podspec import DownwardFile, KeyToPath, Pod, ProjectedSource, Volume
+from edgecore.edged.volumes.atomicwriter import File
 
 
 class VolumeError(ContainerStartError):

@@ -14,12 +14,12 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from edgecore.edged import mounts
-from edgecore.edged.atomicwriter import DATA, File, write_payload
-from edgecore.edged.environment import Lookup, PodFacts
-from edgecore.edged.payload import VolumeError, volume_payload
-from edgecore.edged.podspec import EmptyDir, HostPath, Pod, Volume
-from edgecore.edged.quantity import ceil_of, parse_quantity
+from edgecore.edged.containers.environment import Lookup, PodFacts
+from edgecore.edged.spec.podspec import EmptyDir, HostPath, Pod, Volume
+from edgecore.edged.spec.quantity import ceil_of, parse_quantity
+from edgecore.edged.volumes import mounts
+from edgecore.edged.volumes.atomicwriter import DATA, File, write_payload
+from edgecore.edged.volumes.payload import VolumeError, volume_payload
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 Run it by hand when a kind is added or the Kubernetes version moves; kubecore itself only reads the result:
 
     python3 -m venv VENV && VENV/bin/pip install kubernetes-validate
-    python -m kubecore.types.gen_kube_types VENV/lib/python3.11/site-packages/kubernetes_validate
+    python -m kubecore.kinds.definitions.gen_kube_types VENV/lib/python3.11/site-packages/kubernetes_validate
 
 The source is the Kubernetes swagger as kubernetes-validate (PyPI, Apache-2.0) repacks it. What that package
 changes (nullable type lists, enums on apiVersion and kind, `$defs`) is undone, so that the result is OpenAPI 3.

@@ -5,15 +5,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from kubecore.bootstrap import Bootstrap
-from kubecore.nodelifecycle import NodeLifecycle
-from kubecore.objects import Objects
-from kubecore.operations import Operations
-from kubecore.registry import Registry
-from kubecore.scheduler import Scheduler
+from kubecore.controllers.bootstrap import Bootstrap
+from kubecore.controllers.nodelifecycle import NodeLifecycle
+from kubecore.controllers.scheduler import Scheduler
+from kubecore.kinds.registry import Registry
+from kubecore.objects.client import Objects
+from kubecore.objects.operations import Operations
+from kubecore.objects.watching import WatchHub
 from kubecore.settings import ControllerSettings
-from kubecore.store import Store
-from kubecore.watching import WatchHub
+from kubecore.storage.store import Store
 from tests.kubecore.samples import make_pod
 
 QUICK = ControllerSettings(node_monitor_period_s=0.05, node_monitor_grace_s=0.3)

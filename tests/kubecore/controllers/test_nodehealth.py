@@ -1,6 +1,11 @@
 import pytest
 
-from kubecore.nodehealth import heartbeat_of, not_ready_patch, silence_patch, taints_patch
+from kubecore.controllers.nodehealth import (
+    heartbeat_of,
+    not_ready_patch,
+    silence_patch,
+    taints_patch,
+)
 
 NOW = 1_700_000_000.0
 STAMP = "2023-11-14T22:13:20Z"

@@ -1,7 +1,7 @@
 import pytest
 
-from kubecore.placement import Placed, Unplaced, loads_of, place, pod_requests
-from kubecore.scheduler import is_pending, unschedulable_patch
+from kubecore.controllers.placement import Placed, Unplaced, loads_of, place, pod_requests
+from kubecore.controllers.scheduler import is_pending, unschedulable_patch
 from tests.kubecore.samples import make_pod
 
 READY = [{"type": "Ready", "status": "True"}]

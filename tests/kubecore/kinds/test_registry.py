@@ -2,9 +2,9 @@ import copy
 
 import pytest
 
-from kubecore.crds import crd_status
-from kubecore.invalid import InvalidObjectError
-from kubecore.registry import Registry
+from kubecore.kinds.crds import crd_status
+from kubecore.kinds.registry import Registry
+from kubecore.values.invalid import InvalidObjectError
 from tests.kubecore.samples import device_crd
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubecore.deletion import DeleteOptions, is_removable, mark
+from kubecore.objects.deletion import DeleteOptions, is_removable, mark
 
 NOW = 1_800_000_000.0
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from kubecore import watching
 from kubecore.errors import ApiStatusError
-from kubecore.store import Store
-from kubecore.watching import WatchHub
+from kubecore.objects import watching
+from kubecore.objects.watching import WatchHub
+from kubecore.storage.store import Store
 
 
 def thing(name, namespace="default", **fields):

@@ -2,8 +2,15 @@ import copy
 
 import pytest
 
-from kubecore.patching import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, PatchError, apply_patch
-from kubecore.registry import Registry, Resource
+from kubecore.kinds.registry import Registry
+from kubecore.kinds.resource import Resource
+from kubecore.patching.patches import (
+    JSON_PATCH,
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    PatchError,
+    apply_patch,
+)
 
 REGISTRY = Registry()
 PODS = REGISTRY.find("", "v1", "pods")

@@ -1,6 +1,6 @@
 import pytest
 
-from kubecore.durations import age, human_duration
+from kubecore.printing.durations import age, human_duration
 
 MINUTE, HOUR, DAY, YEAR = 60, 3600, 86400, 86400 * 365
 

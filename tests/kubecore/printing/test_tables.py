@@ -1,9 +1,10 @@
 import pytest
 
 from corekit.timestamps import rfc3339
-from kubecore.printing_pods import pod_cells, pod_status
-from kubecore.registry import Column, Registry, Resource
-from kubecore.tables import table
+from kubecore.kinds.registry import Registry
+from kubecore.kinds.resource import Column, Resource
+from kubecore.printing.pods import pod_cells, pod_status
+from kubecore.printing.tables import table
 
 NOW = 1_700_000_000.0
 REGISTRY = Registry()

@@ -2,8 +2,8 @@ import copy
 
 import pytest
 
-from kubecore.registry import Registry
-from kubecore.schema import InvalidObjectError, StrictDecodingError, check
+from kubecore.kinds.registry import Registry
+from kubecore.schema.checking import InvalidObjectError, StrictDecodingError, check
 from tests.kubecore.samples import device_crd, make_pod
 
 REGISTRY = Registry()

@@ -2,9 +2,9 @@ import copy
 
 import pytest
 
-from kubecore.defaults_pods import pull_policy, qos_class
-from kubecore.registry import Registry
-from kubecore.schema import InvalidObjectError, check
+from kubecore.kinds.registry import Registry
+from kubecore.schema.checking import InvalidObjectError, check
+from kubecore.schema.defaults_pods import pull_policy, qos_class
 from tests.kubecore.samples import device_crd, make_pod
 
 REGISTRY = Registry()

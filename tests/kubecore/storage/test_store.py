@@ -6,9 +6,9 @@ import sqlite3
 
 import pytest
 
-from kubecore.database import UNCLEAN_SKIP, Database, Row
-from kubecore.errors import StoreOpenError, StoreWriteError
-from kubecore.store import Store
+from kubecore.storage.database import UNCLEAN_SKIP, Database, Row
+from kubecore.storage.errors import StoreOpenError, StoreWriteError
+from kubecore.storage.store import Store
 
 
 def thing(name, namespace="default", **fields):

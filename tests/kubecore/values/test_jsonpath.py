@@ -1,6 +1,6 @@
 import pytest
 
-from kubecore.jsonpath import compile_path
+from kubecore.values.jsonpath import compile_path
 
 DOCUMENT = {
     "spec": {"nodeName": "edge-1", "a.b": 1, "list": [1, 2, 3]},

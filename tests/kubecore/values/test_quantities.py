@@ -2,7 +2,7 @@ from decimal import Decimal
 
 import pytest
 
-from kubecore.quantities import canonical_quantity, parse_quantity
+from kubecore.values.quantities import canonical_quantity, parse_quantity
 
 
 @pytest.mark.parametrize(

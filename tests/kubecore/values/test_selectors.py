@@ -1,6 +1,6 @@
 import pytest
 
-from kubecore.selectors import (
+from kubecore.values.selectors import (
     SelectorError,
     match_label_selector,
     parse_field_selector,

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from edgecore.edged.environment import PodFacts, expand, resolve_environment
+from edgecore.edged.containers.environment import PodFacts, expand, resolve_environment
 from edgecore.edged.runtime import ContainerStartError
 from tests.fakes.pods import container, make_pod
 

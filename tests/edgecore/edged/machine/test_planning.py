@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecore.edged.machine import (
+from edgecore.edged.machine.memory import BackOff, ContainerMemory, PodMemory, Waiting
+from edgecore.edged.machine.planning import (
     RemoveContainer,
     RemoveSandbox,
     RunSandbox,
@@ -17,9 +18,8 @@ from edgecore.edged.machine import (
     StopSandbox,
     plan,
 )
-from edgecore.edged.memory import BackOff, ContainerMemory, PodMemory, Waiting
+from edgecore.edged.machine.view import observe
 from edgecore.edged.runtime import ContainerPhase, ContainerState, PodIdentity, SandboxState
-from edgecore.edged.view import observe
 from tests.fakes.pods import container, make_pod
 
 NOW = 1_000_000.0

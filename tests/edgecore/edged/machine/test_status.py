@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgecore.edged.memory import PodMemory, Waiting
+from edgecore.edged.machine.memory import PodMemory, Waiting
+from edgecore.edged.machine.status import Surroundings, pod_status
+from edgecore.edged.machine.view import observe
 from edgecore.edged.runtime import ContainerPhase, ContainerState, PodIdentity, SandboxState
-from edgecore.edged.status import Surroundings, pod_status
-from edgecore.edged.view import observe
 from tests.fakes.pods import container, make_pod
 
 NOW = 1_790_000_000.0

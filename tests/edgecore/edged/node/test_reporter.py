@@ -7,8 +7,8 @@ import json
 import pytest
 
 from corekit.errors import ConfigError
-from edgecore.edged.machineinfo import routed_address
-from edgecore.edged.node import NodeReporter, parse_taint
+from edgecore.edged.node.machineinfo import routed_address
+from edgecore.edged.node.reporter import NodeReporter, parse_taint
 from edgecore.edged.runtime import ImageState
 from edgecore.settings import EdgeSettings, NodeSettings, PodSettings
 from tests.fakes.runtime import FakeRuntime

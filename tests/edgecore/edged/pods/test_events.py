@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from edgecore.edged.events import BURST, REFILL_S, EventRecorder, EventSubject
+from edgecore.edged.pods.events import BURST, REFILL_S, EventRecorder, EventSubject
 
 POD = EventSubject("Pod", "default", "web", "u-1")
 

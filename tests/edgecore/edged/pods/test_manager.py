@@ -8,7 +8,7 @@ import json
 import pytest
 
 from corekit.errors import ConfigError
-from edgecore.edged import manager
+from edgecore.edged.pods import manager
 from edgecore.edged.runtime import ImageState
 from tests.fakes.edge import Edge
 from tests.fakes.pods import config_map, container, pod_object, secret

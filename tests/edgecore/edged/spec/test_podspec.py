@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecore.edged.podspec import PodSpecError, decode_identity, decode_pod
-from edgecore.edged.quantity import parse_quantity
-from edgecore.edged.unserved import unserved_fields, unserved_volume
+from edgecore.edged.spec.podspec import PodSpecError, decode_identity, decode_pod
+from edgecore.edged.spec.quantity import parse_quantity
+from edgecore.edged.spec.unserved import unserved_fields, unserved_volume
 from tests.fakes.pods import container, make_pod, pod_object
 
 

@@ -8,12 +8,12 @@ import stat
 
 import pytest
 
-from edgecore.edged import mounts
-from edgecore.edged.atomicwriter import File, check_payload_path, write_payload
-from edgecore.edged.environment import PodFacts
-from edgecore.edged.payload import VolumeError
-from edgecore.edged.subpath import open_inside, pin
-from edgecore.edged.volumes import PodVolumes
+from edgecore.edged.containers.environment import PodFacts
+from edgecore.edged.volumes import mounts
+from edgecore.edged.volumes.atomicwriter import File, check_payload_path, write_payload
+from edgecore.edged.volumes.payload import VolumeError
+from edgecore.edged.volumes.podvolumes import PodVolumes
+from edgecore.edged.volumes.subpath import open_inside, pin
 from tests.fakes.pods import container, make_pod
 
 FACTS = PodFacts("edge-1", [], [], {})

@@ -8,12 +8,12 @@ import sys
 from aiohttp import web
 
 from kubecore.access.target import Target
+from kubecore.documents import discovery, openapi
+from kubecore.documents.discovery import Aggregated
+from kubecore.documents.openapi_v2 import PROTOBUF_TYPE, accepted_form
 from kubecore.errors import ApiStatusError, method_not_allowed, unknown_path
 from kubecore.kinds.registry import Registry
-from kubecore.openapi_v2 import PROTOBUF_TYPE, accepted_form
-from kubecore.serving import discovery, openapi
 from kubecore.serving.answers import answer
-from kubecore.serving.discovery import Aggregated
 from kubecore.storage.store import Object
 
 _HEALTH = ("healthz", "livez", "readyz")

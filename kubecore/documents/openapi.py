@@ -9,10 +9,10 @@ import hashlib
 import json
 from typing import Any
 
+from kubecore.documents.openapi_v2 import Encoded, Form, encoded
 from kubecore.kinds.definitions import RELEASE, definitions, referenced
 from kubecore.kinds.registry import Registry
 from kubecore.kinds.resource import Resource
-from kubecore.openapi_v2 import Encoded, Form, encoded
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _REF = "#/components/schemas/"

@@ -1,8 +1,8 @@
 import pytest
 
+from kubecore.documents import discovery
+from kubecore.documents.openapi import v3_document, v3_index
 from kubecore.kinds.registry import Registry
-from kubecore.serving import discovery
-from kubecore.serving.openapi import v3_document, v3_index
 from tests.kubecore.samples import device_crd
 
 

@@ -7,13 +7,13 @@ import pytest
 from aiohttp import test_utils, web
 
 from kubecore.access.target import target_of
+from kubecore.documents.openapi import v2_document
+from kubecore.documents.openapi_v2 import PROTOBUF_TYPE, accepted_form, as_v2
+from kubecore.documents.openapi_wire import encode_document
 from kubecore.errors import ApiStatusError
 from kubecore.kinds.registry import Registry
-from kubecore.openapi_v2 import PROTOBUF_TYPE, accepted_form, as_v2
-from kubecore.openapi_wire import encode_document
 from kubecore.serving.answers import error_answer
 from kubecore.serving.api_documents import DocumentApi
-from kubecore.serving.openapi import v2_document
 from tests.kubecore.samples import device_crd
 
 CORE = "io.k8s.api.core.v1."

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from kubecore.documents.openapi_wire import encode_document
 from kubecore.kinds.definitions import referenced
-from kubecore.openapi_wire import encode_document
 
 Form = Literal["json", "protobuf"]
 PROTOBUF_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"

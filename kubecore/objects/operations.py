@@ -25,7 +25,7 @@ from kubecore.errors import (
 from kubecore.kinds.crds import check_crd, crd_status
 from kubecore.kinds.registry import Registry
 from kubecore.kinds.resource import Resource
-from kubecore.objects.client import admission, deletion, metadata
+from kubecore.objects import admission, deletion, metadata
 from kubecore.objects.deletion import DeleteOptions
 from kubecore.objects.pages import Page, Pages
 from kubecore.objects.watching import Selects, Subscription, WatchHub

@@ -15,7 +15,7 @@ import msgspec
 
 from corekit.errors import ConfigError
 from corekit.timestamps import rfc3339, rfc3339_micro
-from edgecore.edged.node.reporter import machineinfo
+from edgecore.edged.node import machineinfo
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError
 from edgecore.records import Commit, RecordStore, Report, Uplink
 from edgecore.settings import EdgeSettings

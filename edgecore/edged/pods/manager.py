@@ -20,7 +20,7 @@ import msgspec
 from corekit.errors import ConfigError
 from corekit.logs import RepeatedFault
 from edgecore.edged.machine.memory import PodMemory
-from edgecore.edged.node.reporter import machineinfo
+from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
 from edgecore.edged.pods.worker import PodWorker

@@ -17,9 +17,9 @@ from pathlib import Path
 from edgecore.edged.containers.environment import Lookup, PodFacts
 from edgecore.edged.spec.podspec import EmptyDir, HostPath, Pod, Volume
 from edgecore.edged.spec.quantity import ceil_of, parse_quantity
+from edgecore.edged.volumes import mounts
 from edgecore.edged.volumes.atomicwriter import DATA, File, write_payload
 from edgecore.edged.volumes.payload import VolumeError, volume_payload
-from edgecore.edged.volumes.podvolumes import mounts
 
 logger = logging.getLogger(__name__)
 

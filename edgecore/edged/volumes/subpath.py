@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
+from edgecore.edged.volumes import mounts
 from edgecore.edged.volumes.payload import VolumeError
-from edgecore.edged.volumes.podvolumes import mounts
 
 
 def open_inside(root: Path, sub_path: str, *, create: bool) -> int:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kubecore.errors import ApiStatusError
-from kubecore.objects.client import watching
+from kubecore.objects import watching
 from kubecore.objects.watching import WatchHub
 from kubecore.storage.store import Store
 

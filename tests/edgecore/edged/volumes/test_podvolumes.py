@@ -9,9 +9,10 @@ import stat
 import pytest
 
 from edgecore.edged.containers.environment import PodFacts
+from edgecore.edged.volumes import mounts
 from edgecore.edged.volumes.atomicwriter import File, check_payload_path, write_payload
 from edgecore.edged.volumes.payload import VolumeError
-from edgecore.edged.volumes.podvolumes import PodVolumes, mounts
+from edgecore.edged.volumes.podvolumes import PodVolumes
 from edgecore.edged.volumes.subpath import open_inside, pin
 from tests.fakes.pods import container, make_pod
 

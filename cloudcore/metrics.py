@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
 from cloudcore.settings import HubSettings, MetricsSettings
-from corekit.errors import ConfigError
+from corekit.errors import SETTINGS, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class MetricsServer:
             await site.start()
         except OSError as exc:
             problem = f"{self._settings.address}: {exc.strerror or exc}"
-            raise ConfigError("settings", "metrics.address", problem) from exc
+            raise ConfigError(SETTINGS, "metrics.address", problem) from exc
         return self
 
     async def __aexit__(
@@ -89,12 +89,12 @@ def _server_tls(hub: HubSettings) -> ssl.SSLContext:
         context.load_verify_locations(hub.client_ca_file)
     except (OSError, ssl.SSLError) as exc:
         files = f"{hub.cert_file}, {hub.key_file}, {hub.client_ca_file}"
-        raise ConfigError("settings", "hub.cert_file", f"one of {files}: {exc}") from exc
+        raise ConfigError(SETTINGS, "hub.cert_file", f"one of {files}: {exc}") from exc
     return context
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise ConfigError("settings", "metrics.address", f"{address!r} is not host:port")
+        raise ConfigError(SETTINGS, "metrics.address", f"{address!r} is not host:port")
     return host.strip("[]"), int(port)

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from corekit.errors import ConfigError
-from corekit.lifecycle import run_until_signalled
+from corekit.errors import SETTINGS, ConfigError
+from corekit.lifecycle import leaf_exceptions, run_until_signalled
 from corekit.logs import configure_logging
 from corekit.settings import LogSettings, dump_settings, load_settings
 
@@ -55,6 +55,8 @@ def run_daemon(
         configure_logging(json_lines=log.format == "json", level=log.level)
         status = run_until_signalled(lambda stop: serve(settings, stop))
     except* ConfigError as group:
-        for exc in group.exceptions:
-            sys.stderr.write(f"{name}: {exc}\n")
+        for exc in leaf_exceptions(group):
+            assert isinstance(exc, ConfigError)
+            source = str(args.config or "defaults") if exc.source == SETTINGS else exc.source
+            sys.stderr.write(f"{name}: {ConfigError(source, exc.key, exc.problem)}\n")
     return status

@@ -13,6 +13,10 @@ class EdgeError(Exception):
     retryable = False
 
 
+# `ConfigError.source` of whoever does not know which file its settings came from; the daemon puts the path in.
+SETTINGS = "settings"
+
+
 class ConfigError(EdgeError):
     """A setting is wrong; the process ends with exit status 2."""
 

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from corekit.daemon import run_daemon
-from corekit.errors import ConfigError
+from corekit.errors import SETTINGS, ConfigError
 from corekit.lifecycle import Component, run_components
 from edgecore.devicetwin.twins import DeviceTwin
 from edgecore.edged.node.reporter import NodeReporter, node_address
@@ -86,5 +86,5 @@ def choose_runtime(settings: PodSettings, node: str) -> ContainerRuntime:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
-        raise ConfigError("edgecore", "pods.root_dir", f"{folder}: {exc.strerror}") from exc
+        raise ConfigError(SETTINGS, "pods.root_dir", f"{folder}: {exc.strerror}") from exc
     return ProcessRuntime(folder)

@@ -15,7 +15,7 @@ from cloudcore.cloudhub.link import HubCounters, NodeLink, expected_end
 from cloudcore.cloudhub.registry import NodeRegistry
 from cloudcore.seams import RecordSource, ReportSink
 from cloudcore.settings import HubSettings
-from corekit.errors import ConfigError, EdgeError, TransportError
+from corekit.errors import SETTINGS, ConfigError, EdgeError, TransportError
 from corekit.lifecycle import leaf_exceptions
 from synccore.cloud_session import CloudSession
 from synccore.messages import MAX_FRAME_BYTES, CloudMessage, EdgeMessage
@@ -96,7 +96,7 @@ class CloudHub:
             self._server.add_secure_port(self._settings.address, credentials)
         except RuntimeError as exc:
             problem = f"{self._settings.address} cannot be bound: is another cloudcore running?"
-            raise ConfigError("cloudcore", "hub.address", problem) from exc
+            raise ConfigError(SETTINGS, "hub.address", problem) from exc
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -170,5 +170,5 @@ def _credentials(settings: HubSettings) -> grpc.ServerCredentials:
         pair = (Path(settings.key_file).read_bytes(), Path(settings.cert_file).read_bytes())
         authority = Path(settings.client_ca_file).read_bytes()
     except OSError as exc:
-        raise ConfigError("cloudcore", "hub", f"{exc.filename}: {exc.strerror}") from exc
+        raise ConfigError(SETTINGS, "hub", f"{exc.filename}: {exc.strerror}") from exc
     return grpc.ssl_server_credentials([pair], authority, require_client_auth=True)

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Self
 
 from corekit.backoff import Backoff
-from corekit.errors import ConfigError
+from corekit.errors import SETTINGS, ConfigError
 from corekit.logs import RepeatedFault
 from edgecore.eventbus.bus import broker_address
 from edgecore.settings import BrokerSettings
@@ -86,4 +86,4 @@ def _require_loopback(host: str) -> None:
         loopback = False
     if not loopback:
         problem = f"{host} is not a loopback address, and the embedded broker speaks plain text"
-        raise ConfigError("settings", "broker.embedded_address", problem)
+        raise ConfigError(SETTINGS, "broker.embedded_address", problem)

@@ -7,7 +7,7 @@ import logging
 from typing import Self
 
 from corekit.backoff import Backoff
-from corekit.errors import ConfigError
+from corekit.errors import SETTINGS, ConfigError
 from corekit.logs import RepeatedFault
 from edgecore.eventbus import topics
 from edgecore.eventbus.inbox import Arrived, Inbox
@@ -111,7 +111,9 @@ def broker_address(settings: BrokerSettings) -> BrokerAddress:
         return parse_url(settings.url)
     host, _, port = settings.embedded_address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError("settings", "broker.embedded_address", "is not host:port")
+        raise ConfigError(
+            SETTINGS, "broker.embedded_address", f"{settings.embedded_address!r} is not host:port"
+        )
     return BrokerAddress(host.strip("[]"), int(port))
 
 

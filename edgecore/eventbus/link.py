@@ -20,7 +20,7 @@ from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from corekit.errors import ConfigError, TransportError
+from corekit.errors import SETTINGS, ConfigError, TransportError
 from edgecore.eventbus.inbox import Inbound, Inbox
 
 # In flight to us before the broker queues, and then drops (mosquitto: after 1,000 more): a burst of some
@@ -70,10 +70,10 @@ def parse_url(url: str) -> BrokerAddress:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as exc:
-        raise ConfigError("settings", "broker.url", str(exc)) from exc
+        raise ConfigError(SETTINGS, "broker.url", str(exc)) from exc
     if parts.scheme != "mqtt" or not host or parts.path not in ("", "/"):
         problem = "is neither `embedded` nor mqtt://[user:password@]host:port"
-        raise ConfigError("settings", "broker.url", problem)
+        raise ConfigError(SETTINGS, "broker.url", problem)
     user = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
     return BrokerAddress(host, port or 1883, user, password)

@@ -13,7 +13,7 @@ from typing import Self
 
 from aiohttp import web
 
-from corekit.errors import ConfigError
+from corekit.errors import SETTINGS, ConfigError
 from kubecore.objects.watching import WatchHub
 from kubecore.serving.api import Api
 from kubecore.settings import ServeSettings
@@ -52,7 +52,7 @@ class ApiServer:
         except OSError as exc:
             await self._runner.cleanup()
             problem = f"cannot listen on {self._settings.address}: {os.strerror(exc.errno or 0)}"
-            raise ConfigError("serve.address", "", problem) from exc
+            raise ConfigError(SETTINGS, "serve.address", problem) from exc
         self.port = self._runner.addresses[0][1]
         shown = f"[{host}]" if ":" in host else host
         logger.info("kubecore: serving https://%s:%d", shown, self.port)
@@ -87,7 +87,7 @@ def _naming(key: str, path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ssl.SSLError) as exc:
-        raise ConfigError(key, path, f"cannot be used: {exc.strerror or exc}") from exc
+        raise ConfigError(SETTINGS, key, f"{path} cannot be used: {exc.strerror or exc}") from exc
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -97,5 +97,5 @@ def split_address(address: str) -> tuple[str, int]:
     """
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigError("serve.address", "", f"{address!r} is not HOST:PORT")
+        raise ConfigError(SETTINGS, "serve.address", f"{address!r} is not HOST:PORT")
     return host.strip("[]"), int(port)

@@ -9,6 +9,7 @@ import time
 import yaml
 
 from tests.e2e.cluster import pod, wait_until
+from tests.fakes.mqtt import free_port
 
 SENT = "armadillo_objects_sent_total"
 
@@ -42,7 +43,7 @@ def test_a_second_edge_with_the_same_node_name_is_refused_by_name(parts, tmp_pat
     settings["store"]["path"] = str(tmp_path / "edge.db")
     settings["pods"].update(runtime="process", root_dir=str(tmp_path / "pods"))
     settings["pods"]["log_dir"] = str(tmp_path / "logs")
-    settings["broker"]["embedded_address"] = "127.0.0.1:0"
+    settings["broker"]["embedded_address"] = f"127.0.0.1:{free_port()}"
     path = tmp_path / "second.yaml"
     path.write_text(yaml.safe_dump(settings))
     output = tmp_path / "second.log"

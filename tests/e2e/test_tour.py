@@ -65,7 +65,7 @@ def test_describe_node_reads_as_for_any_node(kubectl):
 def test_a_pod_runs_with_an_address_and_a_watch_follows_it(kubectl, pods, tmp_path):
     path = tmp_path / "watch"
     with path.open("wb") as out:
-        watch = kubectl.watch("pod", "follow", "-o", "wide", "--ignore-not-found", out=out)
+        watch = kubectl.watch("pods", "-o", "wide", out=out)
         try:
             pods(pod("follow", "trap 'exit 0' TERM; sleep 3; exit 0"))
             wait_until("Running", lambda: kubectl.pod_phase("follow") == "Running")

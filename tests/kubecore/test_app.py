@@ -63,9 +63,12 @@ def started(config_path):
 def test_a_taken_port_is_one_line_and_status_2(config):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        result = run(config(address))
+        path = config(address)
+        result = run(path)
     assert result.returncode == 2
-    expected = f"kubecore: serve.address: cannot listen on {address}: Address already in use"
+    expected = (
+        f"kubecore: {path}: serve.address: cannot listen on {address}: Address already in use"
+    )
     assert last_line(result) == expected
     assert "Traceback" not in result.stderr
 

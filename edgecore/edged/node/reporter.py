@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
-from corekit.errors import ConfigError
+from corekit.errors import SETTINGS, ConfigError
 from corekit.timestamps import rfc3339, rfc3339_micro
 from edgecore.edged.node import machineinfo
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError
@@ -233,7 +233,7 @@ def parse_taint(text: str) -> dict[str, str]:
     pair, _, effect = text.rpartition(":")
     key, _, value = pair.partition("=")
     if not key or effect not in _EFFECTS:
-        raise ConfigError("settings", "node.taints", f"{text!r} is not key=value:Effect")
+        raise ConfigError(SETTINGS, "node.taints", f"{text!r} is not key=value:Effect")
     return {"key": key, "effect": effect, **({"value": value} if value else {})}
 
 

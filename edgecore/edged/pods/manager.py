@@ -17,7 +17,7 @@ from typing import Self
 
 import msgspec
 
-from corekit.errors import ConfigError
+from corekit.errors import SETTINGS, ConfigError
 from corekit.logs import RepeatedFault
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
@@ -243,7 +243,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o750)  # as kubelet's: secrets lie below
     except OSError as exc:
-        raise ConfigError("settings", "pods.root_dir", f"{folder}: {exc.strerror}") from exc
+        raise ConfigError(SETTINGS, "pods.root_dir", f"{folder}: {exc.strerror}") from exc
 
 
 def _names_in(folder: Path) -> set[str]:

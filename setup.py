@@ -1,15 +1,17 @@
-"""Builds the one extension; everything else stands in pyproject.toml.
+"""Builds the extensions, one for each .pyx of synccore; everything else stands in pyproject.toml.
 
-It is here, and not under `[tool.setuptools.ext-modules]`, because that table is still marked experimental.
+They are here, and not under `[tool.setuptools.ext-modules]`, because that table is still marked experimental.
 """
+
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-EXTENSION = Extension(
-    "synccore._codec",
-    ["synccore/_codec.pyx"],
-    extra_compile_args=["-O3", "-Wall", "-Wextra", "-Wno-unused-parameter"],
-)
+FLAGS = ["-O3", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+EXTENSIONS = [
+    Extension(f"synccore.{source.stem}", [str(source)], extra_compile_args=FLAGS)
+    for source in sorted(Path("synccore").glob("*.pyx"))
+]
 
-setup(ext_modules=cythonize([EXTENSION], language_level=3))
+setup(ext_modules=cythonize(EXTENSIONS, language_level=3))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from corekit.errors import ConfigError
+from corekit.yamltext import YamlError, parse_yaml
 
 T = TypeVar("T")
 
@@ -35,8 +36,6 @@ def load_settings(path: Path, shape: type[T]) -> T:
 
     Raises:  ConfigError: naming the file and the dotted key.
     """
-    import yaml  # late: costs memory that a running daemon does not need to have spent twice
-
     source = str(path)
     try:
         text = path.read_bytes()
@@ -45,9 +44,9 @@ def load_settings(path: Path, shape: type[T]) -> T:
     if len(text) > MAX_SETTINGS_BYTES:
         raise ConfigError(source, "", f"larger than {MAX_SETTINGS_BYTES} bytes")
     try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigError(source, "", "is not YAML: " + " ".join(str(exc).split())) from exc
+        tree = parse_yaml(text)
+    except YamlError as exc:
+        raise ConfigError(source, "", str(exc)) from exc
     return settings_from_tree(source, tree if tree is not None else {}, shape)
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from corekit.errors import ConfigError
 from corekit.pki import KeyPair
+from corekit.yamltext import YamlError, parse_yaml
 
 CONTEXT = "armadillo"
 # The largest real ones, with dozens of clusters, stay far below.
@@ -63,9 +64,9 @@ def check_kubeconfig(path: Path) -> Path:
     if len(content) > MAX_KUBECONFIG_BYTES:
         raise ConfigError(source, "", f"larger than {MAX_KUBECONFIG_BYTES} bytes")
     try:
-        tree = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigError(source, "", "is not YAML: " + " ".join(str(exc).split())) from exc
+        tree = parse_yaml(content)
+    except YamlError as exc:
+        raise ConfigError(source, "", str(exc)) from exc
     _require_current_context(source, tree)
     return path.absolute()
 
@@ -77,7 +78,8 @@ def _require_current_context(source: str, tree: Any) -> None:
     context = _named(tree, "contexts", current)
     if not current or context is None:
         raise ConfigError(source, "current-context", f"{current!r} is not one of its contexts")
-    cluster = (context.get("context") or {}).get("cluster")
+    inner = context.get("context")
+    cluster = inner.get("cluster") if isinstance(inner, dict) else None
     if _named(tree, "clusters", cluster) is None:
         raise ConfigError(source, f"contexts.{current}.cluster", f"{cluster!r} is not there")
 

@@ -7,7 +7,6 @@ importing it costs 21 MiB on top of aiohttp, more than all the rest of cloudcore
 from __future__ import annotations
 
 import base64
-import binascii
 import importlib
 import os
 import ssl
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from corekit.errors import ConfigError
+from corekit.yamltext import YamlError, parse_yaml
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # The kubelet renews a service account token at 80 % of its hour; client-go re-reads each minute too.
@@ -74,14 +74,11 @@ class _Kubeconfig:
     """The current context of one kubeconfig file."""
 
     def __init__(self, path: Path) -> None:
-        import yaml  # late, as in corekit.settings
-
         self._source, self._folder = str(path), path.parent
         try:
-            tree = yaml.safe_load(_read(self._source, path))
-        except (yaml.YAMLError, UnicodeDecodeError) as exc:
-            problem = " ".join(str(exc).split())
-            raise ConfigError(self._source, "", f"is not YAML: {problem}") from exc
+            tree = parse_yaml(_read(self._source, path))
+        except YamlError as exc:
+            raise ConfigError(self._source, "", str(exc)) from exc
         self._tree: dict[str, Any] = tree if isinstance(tree, dict) else {}
         context = self._named("context", self._tree.get("current-context"))
         self._cluster = self._named("cluster", context.get("cluster"))
@@ -103,6 +100,8 @@ class _Kubeconfig:
         if cert and private:
             _load_cert_chain(self._source, tls, cert, private)
         name = self._cluster.get("tls-server-name")
+        if not isinstance(name, str | None):
+            raise ConfigError(self._source, "clusters.cluster.tls-server-name", "is not a text")
         return KubeEndpoint(server, tls, self._authorize(), name)
 
     def _authorize(self) -> Authorize:
@@ -129,7 +128,7 @@ class _Kubeconfig:
         if encoded:
             try:
                 return base64.b64decode(str(encoded), validate=True)
-            except binascii.Error as exc:
+            except ValueError as exc:  # binascii.Error, or text that is not ASCII
                 raise ConfigError(self._source, f"{key}-data", "is not base64") from exc
         path = entry.get(key)
         return _read(self._source, self._folder / str(path), key) if path else None
@@ -164,7 +163,10 @@ def _constant(value: str | None) -> Authorize:
 
 
 def _token_file(source: str, path: Path) -> Authorize:
-    token, read_at = _read(source, path).decode().strip(), time.monotonic()
+    try:
+        token, read_at = _read(source, path).decode().strip(), time.monotonic()
+    except UnicodeDecodeError as exc:
+        raise ConfigError(source, "tokenFile", f"{path} is not text") from exc
 
     async def authorize() -> str | None:
         nonlocal token, read_at
@@ -195,8 +197,9 @@ def _load_cert_chain(source: str, context: ssl.SSLContext, cert: bytes, key: byt
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(cert + b"\n" + key)
-        context.load_cert_chain(name)
-    except ssl.SSLError as exc:
+        # The password: OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(name, password="")
+    except (ssl.SSLError, ValueError) as exc:
         raise ConfigError(source, "client-certificate", "does not go with client-key") from exc
     finally:
         Path(name).unlink()
@@ -207,3 +210,5 @@ def _read(source: str, path: Path, key: str = "") -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise ConfigError(source, key, f"{path} cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:  # a NUL in the path
+        raise ConfigError(source, key, f"{str(path)!r} cannot be a file: {exc}") from exc

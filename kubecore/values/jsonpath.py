@@ -13,7 +13,7 @@ Step = Callable[[Any], list[Any]]
 _TOKEN = re.compile(
     r"""\.(?P<field>(?:[A-Za-z0-9_\-/$@]|\\.)+)
       | \.?\[\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)")\s*\]
-      | \.?\[(?P<index>-?\d+)\]
+      | \.?\[(?P<index>-?[0-9]{1,9})\]
       | \.?\[(?P<star>\*)\] | \.(?P<dotstar>\*)
       | \.?\[\?\(\s*@\.(?P<key>[A-Za-z0-9_\-.]+)\s*(?P<op>==|!=)\s*(?P<value>"[^"]*"|'[^']*'|[^)\s]+)\s*\)\]
     """,
@@ -98,5 +98,5 @@ def _literal(raw: str) -> Any:
         return raw[1:-1]
     try:
         return json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return raw

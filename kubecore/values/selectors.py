@@ -16,7 +16,9 @@ ObjectPredicate = Callable[[dict[str, Any]], bool]
 MAX_SELECTOR_CHARS = 16 * 1024
 _SET = re.compile(r"\s*(?P<key>[^\s(),=!<>]+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)\s*")
 _EQUAL = re.compile(r"\s*(?P<key>[^\s(),=!<>]+)\s*(?P<op>==|=|!=)\s*(?P<value>[^\s(),=!<>]*)\s*")
-_COMPARE = re.compile(r"\s*(?P<key>[^\s(),=!<>]+)\s*(?P<op>[<>])\s*(?P<value>-?\d+)\s*")
+_COMPARE = re.compile(r"\s*(?P<key>[^\s(),=!<>]+)\s*(?P<op>[<>])\s*(?P<value>-?[0-9]{1,19})\s*")
+# 64 bits at most, as in Go; int() alone takes other scripts' digits and refuses thousands of them.
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _EXISTS = re.compile(r"\s*(?P<not>!?)\s*(?P<key>[^\s(),=!<>]+)\s*")
 
 
@@ -115,10 +117,8 @@ def match_expression(expression: dict[str, Any], labels: dict[str, str]) -> bool
         case "DoesNotExist":
             return key not in labels
         case "Gt" | "Lt" as operator:
-            numbers = [v for v in values if v.lstrip("-").isdigit()]
-            return bool(numbers) and _compare(key, int(numbers[0]), greater=operator == "Gt")(
-                labels
-            )
+            numbers = [int(v) for v in values if _NUMBER.fullmatch(v)]
+            return bool(numbers) and _compare(key, numbers[0], greater=operator == "Gt")(labels)
     return False
 
 

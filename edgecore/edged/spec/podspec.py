@@ -397,7 +397,7 @@ def decode_identity(body: bytes) -> ObjectMeta | None:
     try:
         tree = _without_nulls(msgspec.json.decode(body))
         return msgspec.convert(tree, _MetaOnly).metadata
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

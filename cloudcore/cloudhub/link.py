@@ -88,8 +88,8 @@ class NodeLink:
 
     async def _receive(self) -> None:
         while True:
-            message = await self._stream.receive()
             try:
+                message = await self._stream.receive()
                 for event in self._session.receive(message, self._clock()):
                     await self._handle(event)
             except (ProtocolError, RefusedError) as exc:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from corekit.errors import ProtocolError
 from edgecore.edgehub.stream import SyncStream
 from edgecore.records import Commit, OutboxRow, Report
 from synccore.codec import encode_batch
@@ -89,10 +90,11 @@ class Link:
 
     async def _receive(self) -> None:
         while True:
-            message = await self._stream.receive()
             try:
+                message = await self._stream.receive()
                 events = self._session.receive(message, self._clock())
-            except Exception:
+            except ProtocolError as exc:
+                self._session.close(exc.code, str(exc))  # if the session has not: it never saw the message
                 await self._stream.send(self._session.outgoing())  # the Close that says why
                 raise
             self._to_send.set()

@@ -63,6 +63,7 @@ class GrpcStream:
             message = await self._call.read()
         except grpc.aio.AioRpcError as exc:
             raise _ended(exc) from exc
+        # gRPC gives None for bytes that are no message, and `from_wire` refuses it.
         if message is _EOF:  # a clean end still means: dial again
             raise StreamEndedError("cloudcore ended the stream")
         decoded: CloudMessage = from_wire(message)

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +25,11 @@ _HASHED = re.compile(r"[0-9a-f]{40}")
 
 
 class Outcome(NamedTuple):
-    """What one target's share of the time gave."""
+    """What one target's share of the time gave; starting, some seconds for each, is not in it."""
 
     target: str
     executions: int
-    seconds: float
+    seconds: int
     crashes: list[Path]
 
 
@@ -58,7 +57,6 @@ def target_names() -> list[str]:
 def fuzz(name: str, seconds: int) -> Outcome:
     """Run one target; its crashing inputs are put into the corpus."""
     found, crashed = _fresh(WORK / name, keep_old=True), _fresh(WORK / f"{name}.crashes")
-    begun = time.monotonic()
     log = _child(
         name,
         f"-max_total_time={seconds}",
@@ -76,7 +74,7 @@ def fuzz(name: str, seconds: int) -> Outcome:
         print(log[-4000:], file=sys.stderr)
         crashes = crashes or [WORK / name]  # it ended without an input: the target itself is broken
     count = int(executed[1]) if executed else 0
-    return Outcome(name, count, time.monotonic() - begun, crashes)
+    return Outcome(name, count, seconds, crashes)
 
 
 def keep(name: str) -> None:

@@ -1,0 +1,106 @@
+"""A peer with a good certificate that sends what is no message: its session ends with a code, and nothing else."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from synccore.pb import sync_pb2 as pb
+from tests.integration.test_sync_stream import Cloud, Site, edge, running, until
+
+pytestmark = pytest.mark.timeout(20)
+METHOD = "/armadillo.sync.v1.Sync/Connect"
+HELLO = pb.EdgeMessage(
+    hello=pb.Hello(protocol=1, node_name="edge-1", database_id=b"d" * 16, boot_id="b")
+)
+GARBAGE = {
+    "no-protobuf": b"\xff\xff",
+    "cut": HELLO.SerializeToString()[:-1],
+    "no-utf8": b"\x3a\x04\x0a\x02\xff\xfe",  # Close.code, either way
+    "nothing": b"",
+    "later-version": b"\xa2\x06\x00",  # field 100
+}
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+@asynccontextmanager
+async def raw_edge(site, name):
+    """The bytes of one stream, with a node's certificate."""
+    settings = site.edge(name)
+    credentials = grpc.ssl_channel_credentials(
+        Path(settings.ca_file).read_bytes(),
+        Path(settings.key_file).read_bytes(),
+        Path(settings.cert_file).read_bytes(),
+    )
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.secure_channel(settings.server, credentials, options=options) as channel:
+        call = channel.stream_stream(METHOD, lambda raw: raw, pb.CloudMessage.FromString)()
+        yield call
+        call.cancel()
+
+
+class RawCloud(grpc.GenericRpcHandler):
+    """Answers every Hello with the same bytes; remembers what came after."""
+
+    def __init__(self, answer):
+        self.answer, self.hellos, self.closes = answer, 0, []
+
+    def service(self, details):
+        return grpc.stream_stream_rpc_method_handler(
+            self.serve, pb.EdgeMessage.FromString, lambda raw: raw
+        )
+
+    async def serve(self, messages, context):
+        async for message in messages:
+            if message.HasField("hello"):
+                self.hellos += 1
+                await context.write(self.answer)
+            elif message.HasField("close"):
+                self.closes.append(message.close.code)
+                return
+
+
+@asynccontextmanager
+async def serving(site, handler):
+    pair = (Path(site.cloud.key_file).read_bytes(), Path(site.cloud.cert_file).read_bytes())
+    credentials = grpc.ssl_server_credentials(
+        [pair], Path(site.cloud.client_ca_file).read_bytes(), require_client_auth=True
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((handler,))
+    server.add_secure_port(site.cloud.address, credentials)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(0)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+async def test_a_node_that_sends_garbage_is_told_so_and_others_go_on(site, garbage):
+    cloud = Cloud(site)
+    store, hub = edge(site)
+    async with running(cloud.hub, store, hub):
+        await until(lambda: hub.connected)
+        async with raw_edge(site, "edge-2") as call:
+            await call.write(garbage)
+            answer = await call.read()
+            assert answer.close.code == "UNKNOWN_MESSAGE"
+        assert hub.connected
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+async def test_a_cloud_that_sends_garbage_is_told_so_and_dialled_again(site, garbage):
+    cloud = RawCloud(garbage)
+    store, hub = edge(site)
+    async with serving(site, cloud), running(store, hub):
+        await until(lambda: cloud.hellos > 1 and cloud.closes)
+        assert set(cloud.closes) == {"UNKNOWN_MESSAGE"}
+        assert not hub.connected

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from synccore.codec import encode_batch
-from synccore.errors import LimitError, VersionMismatchError
+from synccore.errors import LimitError, UnexpectedMessageError, VersionMismatchError
 from synccore.index import RecordIndex
 from synccore.messages import (
     BATCH_TARGET_BYTES,
     MAX_DELTAS_PER_FRAME,
     MAX_INVENTORY_BYTES,
+    MAX_INVENTORY_PAGE_BYTES,
     PROTOCOL_VERSION,
     CloudMessage,
     Delta,
@@ -127,6 +128,11 @@ class CloudSession(Session[CloudMessage]):
         return [Joining(hello)]
 
     def _on_inventory(self, inventory: Inventory, _now: float) -> list[Any]:
+        if self._inventory_done:
+            raise UnexpectedMessageError("Inventory after the last page", self.state.name)
+        if len(inventory.entries) > MAX_INVENTORY_PAGE_BYTES:
+            page_bytes = len(inventory.entries)
+            raise LimitError("inventory page bytes", page_bytes, MAX_INVENTORY_PAGE_BYTES)
         self._inventory += inventory.entries
         if len(self._inventory) > MAX_INVENTORY_BYTES:
             raise LimitError("inventory bytes", len(self._inventory), MAX_INVENTORY_BYTES)

@@ -46,13 +46,13 @@ class VersionMismatchError(ProtocolError):
 
 
 class LimitError(ProtocolError):
-    """Something from the peer is larger than this side takes."""
+    """Something from the peer is larger than this side takes, or too small to be what it says."""
 
     code = "TOO_LARGE"
 
     def __init__(self, what: str, got: int, limit: int) -> None:
         self.what, self.got, self.limit = what, got, limit
-        super().__init__(f"{what}: {got} is more than the limit of {limit}")
+        super().__init__(f"{what}: {got}, and the limit is {limit}")
 
 
 class SessionClosedError(EdgeError):

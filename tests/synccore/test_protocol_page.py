@@ -1,0 +1,142 @@
+"""docs/protocol.md names every message, field, code, limit and step that the code has, and none that it has not."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from corekit.errors import ProtocolError
+from synccore import messages
+from synccore.cloud_session import CloudSession
+from synccore.edge_session import JOIN_HEARTBEAT_S, EdgeSession
+from synccore.messages import Lane, Op, State
+from synccore.pb import sync_pb2 as pb
+from synccore.session import Session
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+# What a peer may say; each folder is searched for the codes that it can put into a Close.
+SPEAKERS = ("synccore", "cloudcore/cloudhub", "edgecore/edgehub")
+CODE = re.compile(r"[A-Z]+(_[A-Z]+)+|FORBIDDEN|DRAINING|SUPERSEDED")
+
+
+def section(number):
+    return re.split(r"^## \d+\. .*$", PAGE, flags=re.MULTILINE)[number]
+
+
+def table(number):
+    """The rows of a section's tables, without their heads."""
+    rows = [line.strip("| ").split(" | ") for line in section(number).splitlines() if line[:1] == "|"]
+    return [row for row in rows if not set(row[0]) <= set("-|")]
+
+
+def codes_on_the_page():
+    return {code for row in table(6) for code in re.findall(r"`([A-Z_]+)`", row[0])}
+
+
+def codes_in_the_code():
+    """The class attribute `code` of every ProtocolError, and the first argument of refusals and closes."""
+    found = set()
+    for folder in SPEAKERS:
+        for path in ROOT.joinpath(folder).rglob("*.py"):
+            if "pb" not in path.parts:
+                found |= set(_codes(ast.parse(path.read_text(encoding="utf-8"))))
+    return found
+
+
+def _codes(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "code" for t in node.targets):
+            yield from _texts([node.value])
+        elif isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name in ("RefusedError", "close", "end", "end_all", "_close", "Close"):
+                yield from _texts(node.args[:2])
+
+
+def _texts(nodes):
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and CODE.fullmatch(node.value):
+            yield node.value
+
+
+def steps_on_the_page(column):
+    """{state: message names} of the table in section 3; `Tunnel*` stands for those that end takes."""
+    return {
+        row[0]: set(row[column].split(", ")) for row in table(3) if row[0] in {s.name for s in State}
+    }
+
+
+def steps_in_the_code(session):
+    found = {}
+    for state, kind in session._STEPS:
+        name = "Tunnel*" if kind.__name__.startswith("Tunnel") else kind.__name__
+        found.setdefault(state.name, set()).add(name)
+    return found
+
+
+def test_every_code_that_a_close_can_have_is_in_the_table_of_section_6():
+    assert codes_in_the_code() == codes_on_the_page()
+
+
+def test_every_protocol_error_has_a_code_of_its_own():
+    """The root's `PROTOCOL` says nothing and is not on the page, so nobody may leave it at that."""
+    kinds, waiting = [], [ProtocolError]
+    while waiting:
+        kinds += (found := waiting.pop().__subclasses__())
+        waiting += found
+    ours = [kind for kind in kinds if kind.__module__.split(".")[0] in ("synccore", "edgecore", "cloudcore")]
+    assert len(ours) >= 5
+    assert {kind.code for kind in ours} <= codes_on_the_page()
+
+
+@pytest.mark.parametrize("name", sorted(pb.DESCRIPTOR.message_types_by_name))
+def test_every_message_of_the_proto_is_on_the_page(name):
+    if name in ("EdgeMessage", "CloudMessage"):  # envelopes
+        return
+    assert re.search(rf"\b{name}\b", PAGE), f"{name} is not mentioned"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        f"{message}.{field.name}"
+        for message in ("Hello", "Welcome", "Inventory", "Frame", "Ack", "Close")
+        for field in pb.DESCRIPTOR.message_types_by_name[message].fields
+    ],
+)
+def test_every_field_of_what_is_said_at_joining_and_in_frames_is_on_the_page(field):
+    assert f"`{field}`" in PAGE or f"`{field.partition('.')[2]}`" in PAGE
+
+
+def test_every_enum_value_is_on_the_page():
+    lanes = re.search(r"Lanes, first to last: ([a-z, ]+)\.", PAGE)
+    assert lanes is not None
+    assert lanes[1].split(", ") == [lane.name.lower() for lane in Lane]
+    assert all(f"`{op.value}` {op.name.lower()}" in section(4) for op in Op)
+
+
+@pytest.mark.parametrize(("column", "session"), [(1, EdgeSession), (2, CloudSession)])
+def test_the_table_of_states_is_the_table_of_steps(column, session):
+    assert issubclass(session, Session)
+    assert steps_on_the_page(column) == steps_in_the_code(session)
+
+
+@pytest.mark.parametrize(
+    ("number", "limit", "words"),
+    [
+        (1, messages.MAX_FRAME_BYTES, "a batch at most {mib} MiB"),
+        (2, 2 * JOIN_HEARTBEAT_S, "waits {n:.0f} seconds"),
+        (3, messages.MAX_INVENTORY_PAGE_BYTES, "pages of at most {mib} MiB"),
+        (3, messages.MAX_INVENTORY_BYTES, "{mib} MiB in all"),
+        (4, messages.BATCH_FORMAT, "A format byte, `{n}`"),
+        (4, messages.MAX_DELTAS_PER_FRAME, "at most {n:,}"),
+        (4, messages.MAX_TEXT_BYTES, "(at most {n})"),
+        (4, messages.MAX_BODY_BYTES, "(at most {mib} MiB)"),
+    ],
+)
+def test_every_limit_on_the_page_is_the_code_s(number, limit, words):
+    assert words.format(n=limit, mib=int(limit) >> 20) in " ".join(section(number).split())

@@ -85,7 +85,7 @@ def _check_node(node: Object) -> list[Cause]:
 
 
 def _check_event(event: Object) -> list[Cause]:
-    namespace = event["metadata"].get("namespace", "")
+    namespace = event.get("metadata", {}).get("namespace", "")
     about = event.get("involvedObject", {}).get("namespace", "")
     if about and about != namespace:
         return [invalid("involvedObject.namespace", about, "does not match event.namespace")]

@@ -203,11 +203,11 @@ def kubeconfig(raw: bytes) -> None:
 
 
 def kube_body(raw: bytes) -> None:
-    """A body of kubecore's API: the first byte chooses JSON or YAML, and the kind."""
+    """A body of kubecore's API: the first byte chooses YAML by its highest bit, and the kind by the others."""
     decoded = _decoded(raw)
     if decoded is None:
         return
-    resource = _resources()[raw[0] % len(_resources())]
+    resource = _resources()[(raw[0] & 0x7F) % len(_resources())]
     with suppress(InvalidObjectError, StrictDecodingError, RecursionError):
         checked = check(resource, decoded, field_validation="Ignore").obj
         msgspec.json.encode(checked)
@@ -358,14 +358,10 @@ def _decoded(raw: bytes) -> Any:
 def _resources() -> list[Any]:
     registry = Registry()
     registry.install_crd(device_crd())
-    wanted = (
-        ("", "v1", "pods"),
-        ("devices.kubeedge.io", "v1beta1", "devices"),
-        ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
-        ("", "v1", "nodes"),
-        ("", "v1", "events"),
-        ("rbac.authorization.k8s.io", "v1", "clusterroles"),
-    )
-    return [registry.find(*place) for place in wanted]
+    # These first, so that the kept inputs mean the same when a kind is added.
+    first = ["pods", "devices", "customresourcedefinitions", "events"]
+    known = {resource.plural: resource for resource in registry.resources()}
+    others = (resource for name, resource in sorted(known.items()) if name not in first)
+    return [*(known[name] for name in first), *others]
 
 

@@ -12,9 +12,15 @@ from corekit.errors import ProtocolError
 from synccore.cloud_session import CloudSession, Joining
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined
-from synccore.errors import FrameNumberError, LimitError, SessionClosedError
+from synccore.errors import (
+    FrameNumberError,
+    LimitError,
+    SessionClosedError,
+    UnexpectedMessageError,
+)
 from synccore.index import RecordIndex, record_version
 from synccore.messages import (
+    MAX_INVENTORY_PAGE_BYTES,
     Ack,
     Close,
     Delta,
@@ -318,3 +324,19 @@ def test_every_pair_of_state_and_message_has_a_step_or_fails_closed(end, state, 
     with pytest.raises(ProtocolError):
         session.receive(message, 0.0)
     assert session.state is State.CLOSED
+
+
+def test_an_inventory_page_too_large_or_after_the_last_is_refused():
+    for pages, error in (
+        ([Inventory(bytes(MAX_INVENTORY_PAGE_BYTES + 16), last=True)], LimitError),
+        ([Inventory(b"", last=True), Inventory(b"", last=True)], UnexpectedMessageError),
+    ):
+        edge, cloud = Edge(), Cloud({ObjectKey("Pod", "default", "a"): b"1"})
+        for message in edge.session.outgoing():
+            cloud.step(message)
+        *before, last = pages
+        for page in before:
+            cloud.session.receive(page, 0.0)
+        with pytest.raises(error):
+            cloud.session.receive(last, 0.0)
+        assert cloud.session.outgoing()[-1].code == error.code

@@ -110,3 +110,15 @@ def test_a_selector_object_needs_all_its_parts():
     assert match_label_selector(selector, LABELS)
     assert not match_label_selector(selector, {**LABELS, "size": "4"})
     assert not match_label_selector({"matchExpressions": [{"key": "a", "operator": "?"}]}, LABELS)
+
+
+@pytest.mark.parametrize("text", ["size>" + "9" * 5000, "size<²", "size>--1", "size>٣"])
+def test_what_is_no_number_of_64_bits_cannot_be_compared_with(text):
+    with pytest.raises(SelectorError):
+        parse_label_selector(text)
+
+
+@pytest.mark.parametrize("value", ["²", "--1", "9" * 5000, "٣", ""])
+def test_an_expression_with_what_is_no_number_fits_nothing(value):
+    expression = {"key": "size", "operator": "Gt", "values": [value]}
+    assert not match_label_selector({"matchExpressions": [expression]}, LABELS)

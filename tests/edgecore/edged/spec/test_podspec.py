@@ -38,7 +38,7 @@ def test_the_pull_policy_follows_the_tag(image, policy):
     assert pod.spec.containers[0].pull_policy == policy
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'"x"', b"null", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'"x"', b"null", b"\xff", b'"\xff"', b"[" * 100_000])
 def test_what_is_no_pod_is_refused_without_a_crash(body):
     with pytest.raises(PodSpecError):
         decode_pod(body)

@@ -28,7 +28,9 @@ def parse_yaml(content: bytes, *, aliases: bool = True) -> Any:
         raise
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as exc:
         # The last three: a scalar that contradicts its tag (`!!bool x`, `!!int ""`, `!!timestamp x`).
-        raise YamlError(f"is not YAML: {' '.join(str(exc).split()) or 'a value contradicts its tag'}") from exc
+        raise YamlError(
+            f"is not YAML: {' '.join(str(exc).split()) or 'a value contradicts its tag'}"
+        ) from exc
 
 
 def _check_events(content: bytes, *, aliases: bool) -> None:

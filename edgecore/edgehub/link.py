@@ -94,7 +94,9 @@ class Link:
                 message = await self._stream.receive()
                 events = self._session.receive(message, self._clock())
             except ProtocolError as exc:
-                self._session.close(exc.code, str(exc))  # if the session has not: it never saw the message
+                self._session.close(
+                    exc.code, str(exc)
+                )  # if the session has not: it never saw the message
                 await self._stream.send(self._session.outgoing())  # the Close that says why
                 raise
             self._to_send.set()

@@ -44,7 +44,10 @@ def main() -> int:
     if options.keep:
         for name in names:
             keep(name)
-    executions, crashes = (sum(o.executions for o in outcomes), [c for o in outcomes for c in o.crashes])
+    executions, crashes = (
+        sum(o.executions for o in outcomes),
+        [c for o in outcomes for c in o.crashes],
+    )
     print(f"fuzz: {executions} executions, {len(crashes)} crashes")
     return 1 if crashes else 0
 
@@ -80,7 +83,14 @@ def fuzz(name: str, seconds: int) -> Outcome:
 def keep(name: str) -> None:
     """Minimise all inputs known of a target into its corpus: smallest first, up to a limit."""
     merged = _fresh(WORK / f"{name}.merged")
-    _child(name, "-merge=1", f"-max_len={KEPT_BYTES}", str(merged), str(CORPUS / name), str(WORK / name))
+    _child(
+        name,
+        "-merge=1",
+        f"-max_len={KEPT_BYTES}",
+        str(merged),
+        str(CORPUS / name),
+        str(WORK / name),
+    )
     for old in CORPUS.joinpath(name).iterdir():
         if _HASHED.fullmatch(old.name):
             old.unlink()
@@ -91,7 +101,9 @@ def keep(name: str) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="for all targets together")
-    parser.add_argument("--keep", action="store_true", help="minimise what was found into the corpus")
+    parser.add_argument(
+        "--keep", action="store_true", help="minimise what was found into the corpus"
+    )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(target_names()))
     options = parser.parse_args()
     for name in options.targets:
@@ -121,7 +133,10 @@ def _fresh(folder: Path, *, keep_old: bool = False) -> Path:
 
 def _report(outcome: Outcome) -> Outcome:
     rate = outcome.executions / outcome.seconds
-    print(f"{outcome.target:<16}{outcome.executions:>12}{rate:>12.0f}{len(outcome.crashes):>9}", flush=True)
+    print(
+        f"{outcome.target:<16}{outcome.executions:>12}{rate:>12.0f}{len(outcome.crashes):>9}",
+        flush=True,
+    )
     return outcome
 
 

@@ -363,5 +363,3 @@ def _resources() -> list[Any]:
     known = {resource.plural: resource for resource in registry.resources()}
     others = (resource for name, resource in sorted(known.items()) if name not in first)
     return [*(known[name] for name in first), *others]
-
-

@@ -29,7 +29,9 @@ def section(number):
 
 def table(number):
     """The rows of a section's tables, without their heads."""
-    rows = [line.strip("| ").split(" | ") for line in section(number).splitlines() if line[:1] == "|"]
+    rows = [
+        line.strip("| ").split(" | ") for line in section(number).splitlines() if line[:1] == "|"
+    ]
     return [row for row in rows if not set(row[0]) <= set("-|")]
 
 
@@ -49,7 +51,9 @@ def codes_in_the_code():
 
 def _codes(tree):
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "code" for t in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            getattr(t, "id", "") == "code" for t in node.targets
+        ):
             yield from _texts([node.value])
         elif isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
@@ -59,14 +63,20 @@ def _codes(tree):
 
 def _texts(nodes):
     for node in nodes:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and CODE.fullmatch(node.value):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and CODE.fullmatch(node.value)
+        ):
             yield node.value
 
 
 def steps_on_the_page(column):
     """{state: message names} of the table in section 3; `Tunnel*` stands for those that end takes."""
     return {
-        row[0]: set(row[column].split(", ")) for row in table(3) if row[0] in {s.name for s in State}
+        row[0]: set(row[column].split(", "))
+        for row in table(3)
+        if row[0] in {s.name for s in State}
     }
 
 
@@ -88,7 +98,11 @@ def test_every_protocol_error_has_a_code_of_its_own():
     while waiting:
         kinds += (found := waiting.pop().__subclasses__())
         waiting += found
-    ours = [kind for kind in kinds if kind.__module__.split(".")[0] in ("synccore", "edgecore", "cloudcore")]
+    ours = [
+        kind
+        for kind in kinds
+        if kind.__module__.split(".")[0] in ("synccore", "edgecore", "cloudcore")
+    ]
     assert len(ours) >= 5
     assert {kind.code for kind in ours} <= codes_on_the_page()
 

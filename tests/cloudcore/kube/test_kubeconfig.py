@@ -5,6 +5,8 @@ import ssl
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloudcore.kube import kubeconfig
 from cloudcore.kube.kubeconfig import load_endpoint
@@ -97,15 +99,30 @@ async def test_an_exec_plugin_is_asked_through_the_official_client(config):
         ("cluster", {"insecure-skip-tls-verify": True}, "insecure-skip-tls-verify"),
         ("cluster", {"certificate-authority": "nowhere.crt"}, "nowhere.crt cannot be read"),
         ("cluster", {"certificate-authority": "user.key"}, "is not a PEM certificate"),
+        ("cluster", {"certificate-authority": "a\0b"}, "cannot be a file"),
         ("cluster", {"certificate-authority-data": "%%"}, "is not base64"),
+        ("cluster", {"certificate-authority-data": "é"}, "is not base64"),
+        ("cluster", {"tls-server-name": ["h"]}, "is not a text"),
         ("user", {"client-key": "ca.key"}, "does not go with client-key"),
+        ("user", {"client-certificate": "ca.crt", "client-key": "locked.key"}, "does not go with"),
+        ("user", {"tokenFile": "binary"}, "is not text"),
         ("user", {"username": "u"}, "is not supported"),
     ],
 )
 def test_what_cannot_be_used_is_named(config, part, entry, named):
+    (config.folder / "binary").write_bytes(b"\xff")
+    (config.folder / "locked.key").write_bytes(locked_key())  # OpenSSL must not ask the terminal
     getattr(config, part).update(entry)
     with pytest.raises(ConfigError, match=named):
         config.load()
+
+
+def locked_key():
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[", "a: 1", "current-context: x\ncontexts: 7"])

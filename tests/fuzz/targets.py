@@ -78,10 +78,10 @@ def demand(holds: object, what: str) -> None:
 
 def batch(raw: bytes) -> None:
     """A batch of deltas: both twins agree, and what decodes encodes to the same deltas."""
-    outcomes = [_outcome(twin, "decode_batch", raw) for twin in _twins()]
+    outcomes = [_outcome(twin, "decode_batch", raw) for twin in twins()]
     demand(all(o == outcomes[0] for o in outcomes), "the twins disagree")
     if isinstance(outcomes[0], list):
-        for twin in _twins():
+        for twin in twins():
             again = twin.decode_batch(twin.encode_batch(outcomes[0]))
             demand(again == outcomes[0], "a decoded batch does not survive encoding")
 
@@ -91,7 +91,7 @@ def inventory(raw: bytes) -> None:
     middle = (len(raw) // 32) * 16
     local, remote = sorted_entries(raw[:middle]), raw[middle:]
     for call, arguments in (("digest_entries", (remote,)), ("diff_entries", (local, remote))):
-        outcomes = [_outcome(twin, call, *arguments) for twin in _twins()]
+        outcomes = [_outcome(twin, call, *arguments) for twin in twins()]
         demand(all(o == outcomes[0] for o in outcomes), f"the twins disagree on {call}")
 
 
@@ -280,7 +280,7 @@ MODEL = DeviceModel(
 
 
 @cache
-def _twins() -> list[Any]:
+def twins() -> list[Any]:
     """Return both twins of the codec; only the Python one where the other was not built."""
     found = []
     for name in TWINS:

@@ -42,9 +42,12 @@ for source in sorted(here.glob("synccore/**/*.pyx")):
         sys.exit(f"asan: {built} is not the build under test")
     print(f"asan: {source.relative_to(here)} under test", flush=True)
 PYTHON
-# Elsewhere, too, a file that has tests of the compiled twins says so.
-elsewhere=$(grep -rl --include='test_*.py' 'mark\.compiled' tests | grep -v '^tests/synccore/' || true)
 # A report must get past pytest's capture, and a signal is the sanitizer's to explain.
+tests() {
+    LD_PRELOAD="$preload" python -m pytest -q -p no:faulthandler -p no:cacheprovider --capture=sys \
+        --hypothesis-profile=asan -o timeout=60 "$@"
+}
+tests tests/synccore "$@"
+elsewhere=$(grep -rl --include='test_*.py' 'mark\.compiled' tests | grep -v '^tests/synccore/' || true)
 # shellcheck disable=SC2086 # a list of files
-LD_PRELOAD="$preload" exec python -m pytest -q -p no:faulthandler -p no:cacheprovider --capture=sys \
-    --hypothesis-profile=asan -o timeout=60 tests/synccore $elsewhere "$@"
+[ -z "$elsewhere" ] || tests -m compiled $elsewhere

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 # Under the sanitizers everything is several times slower, and a run is one of many: no deadline, nothing kept.
-settings.register_profile("asan", deadline=None, database=None, max_examples=300)
+settings.register_profile("asan", deadline=None, database=None, max_examples=200)
 
 COMPILED = pytest.param("synccore._codec", id="compiled", marks=pytest.mark.compiled)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 CORPUS = Path(__file__).parent / "corpus"
 WORK = Path("build/fuzz")
 # A corpus is to be read in a second by every test run, and to be looked at in a review.
-KEPT_FILES, KEPT_BYTES = 24, 2048
+KEPT_FILES, KEPT_BYTES = 12, 2048
 MAX_INPUT_BYTES = 16 << 10
 _EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 # What libFuzzer found is named by its hash; any other name was given by a person, and stays.
@@ -81,7 +81,7 @@ def fuzz(name: str, seconds: int) -> Outcome:
 
 
 def keep(name: str) -> None:
-    """Minimise all inputs known of a target into its corpus: smallest first, up to a limit."""
+    """Minimise all inputs known of a target into its corpus, up to a limit."""
     merged = _fresh(WORK / f"{name}.merged")
     _child(
         name,
@@ -94,7 +94,10 @@ def keep(name: str) -> None:
     for old in CORPUS.joinpath(name).iterdir():
         if _HASHED.fullmatch(old.name):
             old.unlink()
-    for path in sorted(merged.iterdir(), key=lambda p: (p.stat().st_size, p.name))[:KEPT_FILES]:
+    # From the smallest to the largest in even steps: the small ones alone would all be refused at once.
+    paths = sorted(merged.iterdir(), key=lambda p: (p.stat().st_size, p.name))
+    step = max(1, len(paths) / KEPT_FILES)
+    for path in {paths[int(at * step)] for at in range(min(KEPT_FILES, len(paths)))}:
         shutil.copy(path, CORPUS / name / path.name)
 
 
@@ -113,8 +116,12 @@ def _options() -> argparse.Namespace:
 
 
 def _child(name: str, *arguments: str) -> str:
-    command = [sys.executable, "-m", "tests.fuzz.child", name, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    program = WORK.absolute() / f"{name}.sh"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.fuzz.child {name} "$0" "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
     return done.stdout.decode("utf-8", "replace")
 
 

@@ -1,4 +1,8 @@
-"""Fuzz one target under atheris until libFuzzer's limits end the process:  python -m tests.fuzz.child TARGET ARGUMENT..."""
+"""Fuzz one target under atheris until libFuzzer's limits end the process.
+
+python -m tests.fuzz.child TARGET PROGRAM ARGUMENT...   PROGRAM starts the same again: merging runs in processes of
+its own, which libFuzzer starts by the name it was given.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,5 @@ with atheris.instrument_imports(include=OURS):
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":
-    target = TARGETS[sys.argv[1]]
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], target)
+    atheris.Setup(sys.argv[2:], TARGETS[sys.argv[1]])
     atheris.Fuzz()

@@ -155,7 +155,7 @@ class MetricsServer:
         """Remove the socket; answers under way are cut, a scrape takes milliseconds."""
         if self._server is not None:
             self._server.close()
-            Path(self._path).unlink(missing_ok=True)
+            _unlink(self._path)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -192,6 +192,10 @@ def _bind(path: str) -> socket.socket:
     finally:
         os.umask(mask)
     return listening
+
+
+def _unlink(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
 
 
 def _braced(names: Labels, values: Labels) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from corekit.settings import LogSettings, require_one_of
 
-
 # Two of the largest entry: a bound below that could never hold one.
 MIN_OUTBOX_BYTES = 4 << 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -35,7 +36,7 @@ def show(found: list[LaneGauge], now_ms: int) -> None:
     for lane, log, state, oldest_ms in found:
         name = lane.name.lower()
         for sort, held in (("log", log), ("state", state)):
-            metrics.outbox_rows.set(held.count, name, sort)
+            metrics.outbox_rows.set(held.rows, name, sort)
             metrics.outbox_bytes.set(held.size_bytes, name, sort)
         age_s = 0.0 if oldest_ms is None else max(now_ms - oldest_ms, 0) / 1000
         metrics.outbox_oldest.set(age_s, name)
@@ -49,7 +50,7 @@ def wrote(size: int, failed: int) -> None:
     metrics.refused_commits.inc(failed)
 
 
-def lost(losses: list[Loss]) -> None:
+def lost(losses: Sequence[Loss]) -> None:
     """Count losses."""
     for loss in losses:
-        metrics.losses.inc(loss.count, loss.lane.name.lower(), loss.reason)
+        metrics.losses.inc(loss.rows, loss.lane.name.lower(), loss.reason)

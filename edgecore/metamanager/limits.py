@@ -25,7 +25,7 @@ ROOM_SHARE = 0.9
 class Loss(NamedTuple):
     """Log rows of one lane that will never be sent.
 
-    Shapes:  first, last: sequences; with `thin` not all between them are lost. count: at least so many.
+    Shapes:  first, last: sequences; with `thin` not all between them are lost. rows: at least so many.
     Units:   first_ms, last_ms: the database's own clock; 0: not known.
     """
 
@@ -33,7 +33,7 @@ class Loss(NamedTuple):
     reason: str
     first: int
     last: int
-    count: int
+    rows: int
     size_bytes: int
     first_ms: int = 0
     last_ms: int = 0
@@ -91,7 +91,7 @@ class LogKeeper:
         losses = []
         for lane, bound in self._bounds.items():
             oldest = self._outbox.oldest_ms(lane)
-            if self.held[lane].count and oldest is not None and oldest < now_ms - bound.max_age_ms:
+            if self.held[lane].rows and oldest is not None and oldest < now_ms - bound.max_age_ms:
                 limit_ms = now_ms - bound.max_age_ms
                 old = [row for row in self._outbox.log_rows(lane) if row.stored_ms < limit_ms]
                 losses += self._drop(lane, TOO_OLD, old)

@@ -61,7 +61,7 @@ def _body(loss: Loss, now_ms: int, wall_s: float) -> dict[str, Any]:
         "reason": loss.reason,
         "firstSequence": loss.first,
         "lastSequence": loss.last,
-        "count": loss.count,
+        "count": loss.rows,
         "bytes": loss.size_bytes,
         "firstTime": rfc3339(first_s),
         "lastTime": rfc3339(last_s),

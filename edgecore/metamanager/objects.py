@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from corekit.errors import StoreError
@@ -93,7 +94,7 @@ def object_row(delta: Delta) -> dict[str, object]:
     }
 
 
-def _intact(row: Row[Any]) -> StoredObject:
+def _intact(row: Sequence[Any]) -> StoredObject:
     kind, namespace, name, hashed, uid, version, body, checksum = row
     require_intact("objects", checksum, kind, namespace, name, hashed, uid, version, body=body)
     return StoredObject(ObjectKey(kind, namespace, name), uid, version, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from corekit.errors import StoreError
 from edgecore.metamanager.checksums import require_intact, row_checksum
@@ -30,16 +30,16 @@ _ROW_BYTES = 64
 class Held(NamedTuple):
     """How much waits in a lane."""
 
-    count: int
+    rows: int
     size_bytes: int
 
     def plus(self, other: Held) -> Held:
         """Return the sum."""
-        return Held(self.count + other.count, self.size_bytes + other.size_bytes)
+        return Held(self.rows + other.rows, self.size_bytes + other.size_bytes)
 
     def minus(self, other: Held) -> Held:
         """Return the difference."""
-        return Held(self.count - other.count, self.size_bytes - other.size_bytes)
+        return Held(self.rows - other.rows, self.size_bytes - other.size_bytes)
 
 
 NOTHING = Held(0, 0)
@@ -188,7 +188,7 @@ def outbox_row(report: Report, version: int, stored_ms: int) -> dict[str, object
     }
 
 
-def intact(row: Row[Any]) -> OutboxRow:
+def intact(row: Sequence[Any]) -> OutboxRow:
     """Return a row as it was stored. Raises: DamagedRowError."""
     version, lane, op, kind, namespace, name, uid, body, size, stored_ms, checksum = row
     fields = (version, lane, op, kind, namespace, name, uid, size, stored_ms)

@@ -291,10 +291,10 @@ class MetaStore:
             outbox_feed.notify(effects.lanes)
         self._say_losses(effects.losses)
 
-    def _say_losses(self, losses: list[Loss]) -> None:
+    def _say_losses(self, losses: Sequence[Loss]) -> None:
         gauges.lost(losses)
         for loss in losses:
-            lane, many = loss.lane.name.lower(), loss.count
+            lane, many = loss.lane.name.lower(), loss.rows
             fields = {"first": loss.first, "last": loss.last, "bytes": loss.size_bytes}
             logger.warning(
                 "outbox: %d log entries of lane %s lost: %s", many, lane, loss.reason, extra=fields

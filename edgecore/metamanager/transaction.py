@@ -190,7 +190,7 @@ class Transactor:
     @property
     def mark(self) -> Mark:
         """How far the database has come."""
-        counts = tuple(self._keeper.held[lane].count for lane in Lane)
+        counts = tuple(self._keeper.held[lane].rows for lane in Lane)
         numbers = (self._clock.serial, self.identity.counter, self._object_count)
         return Mark(self.identity.database_id, *numbers, counts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,13 +14,13 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from corekit.errors import StoreError
+from corekit.errors import ConfigError, StoreError
 from edgecore.metamanager import opening, recovery
-from edgecore.metamanager.errors import StoreCorruptError, translated
+from edgecore.metamanager.errors import StoreCorruptError, StoreIOError, translated
 from edgecore.metamanager.limits import bounds_of
-from edgecore.metamanager.marks import Mark, read_mark
+from edgecore.metamanager.marks import read_mark
 from edgecore.metamanager.recovery import Damage
-from edgecore.metamanager.transaction import Transactor
+from edgecore.metamanager.transaction import Effects, Transactor, Work
 from edgecore.settings import StoreSettings
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class StoreFiles:
         self.run_id = ""
         self.damage: Damage | None = None
         self._reader: Connection | None = None
-        self._last_mark: Mark | None = None
+        self._down = False  # closed, and not yet replaced
 
     async def open(self) -> None:
         """Take the lock and open the database; `damage` tells what was wrong with it."""
@@ -111,12 +111,21 @@ class StoreFiles:
             run_id=self.run_id,
         )
 
+    def write(self, works: Sequence[Work]) -> list[Effects | StoreError]:
+        """Make `works` durable, on the write thread; return the outcome of each."""
+        if self._down:
+            return [StoreCorruptError(self.path, "is being replaced") for _ in works]
+        return self.transactor.run(works)
+
     def _replace(self, problem: str) -> None:
-        self._last_mark = (
-            self.transactor.mark
-        )  # memory knows better than the file beside the database
+        mark = self.transactor.mark  # memory knows better than the file
+        self._down = True
         self.transactor.close()
-        self._use(*recovery.rebuild(self.path, problem, self._last_mark))
+        try:
+            self._use(*recovery.rebuild(self.path, problem, mark))
+        except (OSError, ConfigError) as exc:
+            raise StoreIOError(f"{self.path}: cannot be replaced: {exc}") from exc
+        self._down = False
         self.generation += 1
 
     def _run_query(self, query: Callable[[Connection], T]) -> T:

@@ -93,10 +93,13 @@ def rebuild(path: Path, problem: str, mark: Mark | None) -> tuple[Connection, Da
         with connection.begin():
             count = mark.object_count if mark else None
             saved = salvage(path, connection, object_count=count)
-    except SQLAlchemyError as exc:
-        raise translated(exc, path) from exc
-    finally:
         connection.close()  # its -wal file goes with that, so one rename puts it into place
+    except BaseException as exc:
+        connection.close()
+        _remove(fresh)  # its room is needed
+        if isinstance(exc, SQLAlchemyError):
+            raise translated(exc, path) from exc
+        raise
     aside = quarantine(path)
     fresh.rename(path)
     opening.sync_directory(path)

@@ -102,7 +102,7 @@ class MetaStore:
         self.index = self._files.transactor.index
         self._say_damage()
         self._writer = GroupWriter(
-            lambda works: self._files.transactor.run(works),
+            self._files.write,
             self._publish,
             self._files.write_thread,
             gauges.wrote,
@@ -215,13 +215,18 @@ class MetaStore:
             try:
                 await self._writer.submit(work)
             except StoreCorruptError as exc:
-                await self._replace(generation, exc)
+                problem = exc
             except (StoreFullError, StoreIOError) as exc:
                 self._fault.failed(exc)
                 raise
             else:
                 self._fault.cleared()
                 return
+            try:
+                await self._replace(generation, problem)
+            except StoreError as exc:
+                self._fault.failed(exc)
+                raise
         await self._writer.submit(work)
 
     async def _read(self, query: Callable[[Connection], T]) -> T:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import resource
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -302,3 +303,107 @@ async def test_a_missing_certificate_file_is_named(site):
             settings, source=FakeSource(), sink=FakeSink(), counters=FakeCounters()
         ):
             pass
+
+
+async def test_a_restored_copy_is_recognised_and_never_overwrites_what_is_newer(site, caplog):
+    cloud = Cloud(site)
+    cloud.source.put("edge-1", POD, b'{"v":1}')
+    store, hub = edge(site)
+    async with running(cloud.hub):
+        async with running(store, hub):
+            await until(lambda: hub.connected)
+            await store.commit(Commit(reports=[Report(LAMP, "u", b"old", Lane.TWINS)]))
+            await cloud.sink.until(lambda: cloud.sink.newest)
+            await until(lambda: len(store.index) == 1)
+        backup = {file.name: file.read_bytes() for file in site.folder.glob("edge.db*")}
+        store, hub = edge(site)
+        async with running(store, hub):
+            await store.commit(Commit(reports=[Report(LAMP, "u", b"new", Lane.TWINS)]))
+            await cloud.sink.until(lambda: cloud.sink.newest["edge-1", LAMP].body == b"new")
+        for file in site.folder.glob("edge.db*"):
+            file.unlink()
+        for name, content in backup.items():
+            (site.folder / name).write_bytes(content)
+        cloud.source.put("edge-1", POD, b'{"v":2}')
+        store, hub = edge(site)
+        asked = asyncio.Event()
+        hub.on_report_all(asked.set)
+        async with running(store):
+            # Before it ever connects it wants to say something old, and a lot that is new.
+            await store.commit(Commit(reports=[Report(LAMP, "u", b"older", Lane.TWINS)] * 20))
+            async with running(hub):
+                await until(lambda: hub.connected)
+                await asked.wait()
+                assert "copy from before" in caplog.text
+                assert cloud.sink.newest["edge-1", LAMP].body == b"new"
+                await until(lambda: store.index.digest() == cloud.source.indexes["edge-1"].digest())
+                await store.commit(Commit(reports=[Report(LAMP, "u", b"newest", Lane.TWINS)]))
+                await cloud.sink.until(lambda: cloud.sink.newest["edge-1", LAMP].body == b"newest")
+
+
+async def test_of_two_machines_with_copies_of_one_disk_one_waits_outside(site, caplog):
+    cloud = Cloud(site)
+    store, hub = edge(site)
+    async with running(cloud.hub):
+        async with running(store, hub):
+            await until(lambda: hub.connected)
+        (site.folder / "copy.db").write_bytes((site.folder / "edge.db").read_bytes())
+        store, hub = edge(site)
+        other_store, other = edge(site, database="copy.db")
+        async with running(store, hub):
+            await until(lambda: hub.connected)
+            async with running(other_store, other):
+                await until(lambda: "a copy of the same edgecore" in caplog.text)
+                assert hub.connected
+                assert not other.connected
+
+
+async def test_a_database_damaged_while_connected_comes_back_from_the_cloud(site):
+    cloud = Cloud(site)
+    for number in range(20):
+        cloud.source.put("edge-1", POD._replace(name=f"web-{number}"), b'{"x":"%d"}' % number * 50)
+    store, hub = edge(site)
+    path = site.folder / "edge.db"
+    async with running(cloud.hub, store, hub):
+        await until(lambda: len(store.index) == 20)
+    store, hub = edge(site)
+    async with running(cloud.hub, store, hub):
+        await until(lambda: hub.connected)
+        feed = store.feed("Pod")
+        content = bytearray(path.read_bytes())
+        content[4096:] = b"\xff" * (len(content) - 4096)
+        path.write_bytes(content)
+        cloud.source.drop("edge-1", POD._replace(name="web-7"))
+        await store.list("Pod")  # finds it; the pages that a write needs may still be in memory
+        await until(lambda: store.index.digest() == cloud.source.indexes["edge-1"].digest())
+        assert len(await store.list("Pod")) == 19
+        gone = set()
+        while POD._replace(name="web-7") not in gone:
+            gone |= await feed.changed()
+
+
+async def test_a_full_disk_stops_acknowledgements_but_not_the_session_or_the_lease(site):
+    cloud = Cloud(site)
+    store, hub = edge(site)
+    lease = Report(ObjectKey("Lease", "kube-node-lease", "edge-1"), "", b"{}", Lane.CONTROL)
+    async with running(cloud.hub, store, hub):
+        await until(lambda: hub.connected)
+        with no_file_larger_than(128 << 10):
+            cloud.source.put("edge-1", POD, b'{"v":"' + b"x" * 300_000 + b'"}')
+            await asyncio.sleep(1.2)  # more than two heartbeats
+            assert len(store.index) == 0
+            assert hub.connected
+            hub.offer(lease)
+            await cloud.sink.until(lambda: cloud.sink.writes)
+        await until(lambda: len(store.index) == 1)
+        assert cloud.counters.joins == [True]  # one session through it all
+
+
+@contextmanager
+def no_file_larger_than(limit_bytes):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

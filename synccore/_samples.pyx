@@ -265,43 +265,47 @@ cdef inline uint8_t* put_float_reading(
     return out + length
 
 
+def check_readings(
+    const uint32_t[::1] series not None,
+    const int64_t[::1] times not None,
+    values not None,
+    Py_ssize_t series_count,
+):
+    check_columns(series, times, values, series_count)
+    if isinstance(values, array.array):
+        check_series(series, series_count)
+    else:
+        check_objects(series, values if type(values) is list else list(values), series_count)
+
+
 def encode_readings(
     const uint32_t[::1] series not None,
     const int64_t[::1] times not None,
     values not None,
     Py_ssize_t series_count,
 ):
-    cdef Py_ssize_t count = series.shape[0], place, bound
+    cdef Py_ssize_t count = series.shape[0], place, bound = COUNT_BYTES + READING_BYTES * count
     cdef uint64_t expected = 0, before = 0
     cdef const double[::1] doubles
     cdef list objects
     cdef bytes encoded
     cdef uint8_t* begin
     cdef uint8_t* out
-    if count != times.shape[0] or count != len(values):
-        raise FrameError("columns differ in length", 0)
-    if count > READINGS_LIMIT:
-        raise FrameError("too many readings", READINGS_LIMIT)
-    if series_count > SERIES_LIMIT:
-        raise FrameError("too many series", SERIES_LIMIT)
-    bound = COUNT_BYTES + READING_BYTES * count
+    check_columns(series, times, values, series_count)
     if isinstance(values, array.array):
         doubles = values
-        for place in range(count):
-            if series[place] >= series_count:
-                raise FrameError("series is not in the block", place)
+        check_series(series, series_count)
         encoded = PyBytes_FromStringAndSize(NULL, bound)
         begin = out = <uint8_t*>PyBytes_AS_STRING(encoded)
         out = put_uvarint(out, count)
-        with nogil:
-            for place in range(count):
-                out = put_float_reading(
-                    out,
-                    zigzag(series[place] - expected),
-                    zigzag(<uint64_t>times[place] - before),
-                    doubles[place],
-                )
-                expected, before = <uint64_t>series[place] + 1, <uint64_t>times[place]
+        for place in range(count):
+            out = put_float_reading(
+                out,
+                zigzag(series[place] - expected),
+                zigzag(<uint64_t>times[place] - before),
+                doubles[place],
+            )
+            expected, before = <uint64_t>series[place] + 1, <uint64_t>times[place]
         return encoded[:out - begin]
     objects = values if type(values) is list else list(values)
     bound += check_objects(series, objects, series_count)
@@ -310,6 +314,27 @@ def encode_readings(
     out = put_uvarint(begin, count)
     out = put_objects(out, series, times, objects)
     return encoded[:out - begin]
+
+
+cdef int check_columns(
+    const uint32_t[::1] series, const int64_t[::1] times, object values, Py_ssize_t series_count
+) except -1:
+    cdef Py_ssize_t count = series.shape[0]
+    if count != times.shape[0] or count != len(values):
+        raise FrameError("columns differ in length", 0)
+    if count > READINGS_LIMIT:
+        raise FrameError("too many readings", READINGS_LIMIT)
+    if series_count > SERIES_LIMIT:
+        raise FrameError("too many series", SERIES_LIMIT)
+    return 0
+
+
+cdef int check_series(const uint32_t[::1] series, Py_ssize_t series_count) except -1:
+    cdef Py_ssize_t place
+    for place in range(series.shape[0]):
+        if series[place] >= series_count:
+            raise FrameError("series is not in the block", place)
+    return 0
 
 
 cdef Py_ssize_t check_objects(const uint32_t[::1] series, list objects, Py_ssize_t series_count) except -1:
@@ -473,17 +498,10 @@ def coalesce_readings(
     cdef list objects_in, objects_out
     cdef int32_t* newest
     cdef int32_t held
-    if count != times.shape[0] or count != len(values):
-        raise FrameError("columns differ in length", 0)
-    if count > READINGS_LIMIT:
-        raise FrameError("too many readings", READINGS_LIMIT)
-    if series_count > SERIES_LIMIT:
-        raise FrameError("too many series", SERIES_LIMIT)
+    check_columns(series, times, values, series_count)
+    check_series(series, series_count)
     for place in range(count):
-        if series[place] >= series_count:
-            raise FrameError("series is not in the block", place)
-        if series[place] > highest:
-            highest = series[place]
+        highest = max(highest, <Py_ssize_t>series[place])
     newest = <int32_t*>malloc((highest + 1) * sizeof(int32_t) + 1)
     if newest is NULL:
         raise MemoryError
@@ -528,9 +546,7 @@ def compact_series(const uint32_t[::1] series not None, Py_ssize_t series_count)
     cdef uint32_t* rank
     if series_count > SERIES_LIMIT:
         raise FrameError("too many series", SERIES_LIMIT)
-    for place in range(count):
-        if series[place] >= series_count:
-            raise FrameError("series is not in the block", place)
+    check_series(series, series_count)
     rank = <uint32_t*>calloc(series_count + 1, sizeof(uint32_t))
     if rank is NULL:
         raise MemoryError

@@ -92,6 +92,20 @@ def decode_names(block: bytes, start: int, end: int) -> list[Series]:
     return _get_pairs(block, pos, end, texts)
 
 
+def check_readings(
+    series: array[int], times: array[int], values: Values, series_count: int
+) -> None:
+    """Check that columns can be encoded.
+
+    Raises:  FrameError: a reading is outside the limits; `offset` is its place in the columns.
+    """
+    _check_columns(series, times, values, series_count)
+    for place, (number, value) in enumerate(zip(series, values, strict=True)):
+        if number >= series_count:
+            raise FrameError("series is not in the block", place)
+        _encode_value(value, place)
+
+
 def encode_readings(
     series: array[int], times: array[int], values: Values, series_count: int
 ) -> bytes:
@@ -99,12 +113,7 @@ def encode_readings(
 
     Raises:  FrameError: a reading is outside the limits; `offset` is its place in the columns.
     """
-    if not len(series) == len(times) == len(values):
-        raise FrameError("columns differ in length", 0)
-    if len(series) > MAX_READINGS:
-        raise FrameError("too many readings", MAX_READINGS)
-    if series_count > MAX_SERIES:
-        raise FrameError("too many series", MAX_SERIES)
+    _check_columns(series, times, values, series_count)
     out = bytearray()
     _put_uvarint(out, len(series))
     expected = before = 0
@@ -159,12 +168,7 @@ def coalesce_readings(
 
     Raises:  FrameError: a series is not below `series_count`; `offset` is its place in the columns.
     """
-    if not len(series) == len(times) == len(values):
-        raise FrameError("columns differ in length", 0)
-    if len(series) > MAX_READINGS:
-        raise FrameError("too many readings", MAX_READINGS)
-    if series_count > MAX_SERIES:
-        raise FrameError("too many series", MAX_SERIES)
+    _check_columns(series, times, values, series_count)
     newest: dict[int, int] = {}
     for place, number in enumerate(series):
         held = newest.get(number)
@@ -196,6 +200,17 @@ def compact_series(series: array[int], series_count: int) -> tuple[array[int], a
         raise FrameError("series is not in the block", place)
     rank = {number: place for place, number in enumerate(used)}
     return used, array("I", [rank[number] for number in series])
+
+
+def _check_columns(
+    series: array[int], times: array[int], values: Values, series_count: int
+) -> None:
+    if not len(series) == len(times) == len(values):
+        raise FrameError("columns differ in length", 0)
+    if len(series) > MAX_READINGS:
+        raise FrameError("too many readings", MAX_READINGS)
+    if series_count > MAX_SERIES:
+        raise FrameError("too many series", MAX_SERIES)
 
 
 def _doubles(values: Sequence[Value]) -> array[float]:

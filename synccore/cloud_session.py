@@ -139,6 +139,7 @@ class CloudSession(Session[CloudMessage]):
             self._inventory_done = True
         return []
 
+    _TAKES_BLOCKS = True
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
         **Session._STEPS,
         (State.JOINING, Hello): _on_hello,

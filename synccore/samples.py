@@ -17,6 +17,7 @@ from synccore.series import BLOCK_FORMAT, Block, Readings, Series, Value, Values
 
 if os.environ.get("SYNCCORE_PUREPY") == "1":
     from synccore._samples_py import (
+        check_readings,
         coalesce_readings,
         compact_series,
         decode_names,
@@ -26,6 +27,7 @@ if os.environ.get("SYNCCORE_PUREPY") == "1":
     )
 else:  # no silent fallback: a missing extension is a broken install, not a slow one
     from synccore._samples import (
+        check_readings,
         coalesce_readings,
         compact_series,
         decode_names,
@@ -37,6 +39,7 @@ else:  # no silent fallback: a missing extension is a broken install, not a slow
 __all__ = [
     "BlockDecoder",
     "BlockEncoder",
+    "check_readings",
     "coalesce",
     "coalesce_readings",
     "compact_series",

@@ -29,6 +29,7 @@ from synccore.messages import (
     TunnelClosed,
     TunnelMessage,
 )
+from synccore.samples import is_block
 
 
 class PeerSilentError(TransportError):
@@ -41,11 +42,15 @@ class PeerSilentError(TransportError):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A frame to make durable; then call `committed(lane, number)`."""
+    """A frame to make durable; then call `committed(lane, number)`.
+
+    Shapes:  deltas: empty if it is a block of readings; block: then its bytes, not yet looked at.
+    """
 
     lane: Lane
     number: int
     deltas: Sequence[Delta]
+    block: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +178,11 @@ class Session(Generic[M]):
             raise FrameNumberError("frame", frame.lane.name, frame.number, expected)
         if frame.number - receiving.committed > self.window_frames:
             raise LimitError("frames in flight", frame.number, self.window_frames)
-        deltas = decode_batch(frame.batch)
+        is_readings = self._TAKES_BLOCKS and is_block(frame.batch)
+        deltas = () if is_readings else decode_batch(frame.batch)
         receiving.received = frame.number
-        return [Received(frame.lane, frame.number, deltas)]
+        block = frame.batch if is_readings else b""
+        return [Received(frame.lane, frame.number, deltas, block)]
 
     def _on_ack(self, ack: Ack, _now: float) -> list[Any]:
         sending = self._sending[ack.lane]
@@ -203,6 +210,8 @@ class Session(Generic[M]):
         self.state = State.CLOSED
         raise SessionClosedError(close.code, close.reason, close.retry_after_s)
 
+    # Readings travel upstream only; at the edge a block is a batch of an unknown format.
+    _TAKES_BLOCKS: ClassVar[bool] = False
     # Filled below: a class body cannot name its own methods inside a comprehension.
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {}
 

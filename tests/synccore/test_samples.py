@@ -241,8 +241,9 @@ def test_twins_agree_on_readings_and_names_with_one_byte_changed(
 def test_twins_encode_to_equal_bytes(given_columns, names):
     one, other = import_module("synccore._samples"), import_module("synccore._samples_py")
     for count in (SERIES_COUNT, 5):
-        call = methodcaller("encode_readings", *given_columns, count)
-        assert outcome(partial(call, one)) == outcome(partial(call, other))
+        for name in ("check_readings", "encode_readings", "coalesce_readings"):
+            call = methodcaller(name, *given_columns, count)
+            assert outcome(partial(spoken, call, one)) == outcome(partial(spoken, call, other))
     assert one.encode_names(names) == other.encode_names(names)
 
 
@@ -278,6 +279,11 @@ def outcomes(module, block, start=0):
     start = min(start, len(block))
     readings = outcome(lambda: exact(twin.decode_readings(block, start, SERIES_COUNT)))
     return readings, outcome(lambda: twin.decode_names(block, start, len(block)))
+
+
+def spoken(call, twin):
+    result = call(twin)
+    return exact(result) if isinstance(result, tuple) else result
 
 
 def outcome(call):

@@ -15,6 +15,7 @@ from cloudcore.kube.informer import Informers
 from cloudcore.kube.kubeconfig import load_endpoint
 from cloudcore.kube.resources import DEVICE_MODELS, DEVICES
 from cloudcore.metrics import MetricsServer
+from cloudcore.samples import SampleFanout
 from cloudcore.seams import ReportSink
 from cloudcore.settings import CloudSettings
 from corekit.daemon import run_daemon
@@ -50,6 +51,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             source=controller,
             sink=ReportRouter(reports, devices),
             counters=PrometheusCounters(),
+            samples=SampleFanout(),
         )
         await run_components(
             [MetricsServer(settings.metrics, settings.hub), informers, controller, devices, hub],

@@ -22,6 +22,8 @@ joins = Counter("armadillo_joins", "Nodes that joined, by what their digest said
 reports = Counter(
     "armadillo_reports", "Reports of nodes, by what became of them.", ["kind", "result"]
 )
+samples = Counter("armadillo_samples", "Readings that came in blocks.")
+sample_blocks = Counter("armadillo_sample_blocks", "Blocks of readings.")
 api_requests = Counter("armadillo_api_requests", "Kubernetes API requests.", ["verb", "code"])
 relists = Counter("armadillo_relists", "Complete lists of one resource.", ["resource"])
 watch_restarts = Counter("armadillo_watch_restarts", "Watches started.", ["resource"])

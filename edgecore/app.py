@@ -19,6 +19,7 @@ from edgecore.edgehub.client import EdgeHub
 from edgecore.eventbus.broker import EmbeddedBroker
 from edgecore.eventbus.bus import EventBus
 from edgecore.metamanager.store import MetaStore
+from edgecore.samples.buffer import SampleBuffer
 from edgecore.settings import EdgeSettings, PodSettings
 from synccore.codec import COMPILED
 
@@ -39,7 +40,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     logger.info("edgecore: node %s", node, extra={"codec": "compiled" if COMPILED else "python"})
     address = node_address(settings)
     store = MetaStore(Path(settings.store.path))
-    hub = EdgeHub(settings.hub, node, store)
+    hub = EdgeHub(settings.hub, node, store, samples=SampleBuffer(store))
     runtime = choose_runtime(settings.pods, node)
     bus = EventBus(settings.broker, node)
     components: list[Component] = [store]

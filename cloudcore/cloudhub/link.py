@@ -10,7 +10,8 @@ from typing import Protocol
 
 from cloudcore.cloudhub.registry import NodeRegistry, RefusedError
 from cloudcore.cloudhub.reports import ReportQueue
-from cloudcore.seams import NodeView, RecordSource, ReportSink
+from cloudcore.cloudhub.samples import SampleQueue, TakenBlocks
+from cloudcore.seams import NodeView, RecordSource, ReportSink, SampleSink
 from corekit.errors import EdgeError, ProtocolError, TransportError
 from synccore.cloud_session import CloudSession, Joining
 from synccore.errors import SessionClosedError
@@ -57,6 +58,8 @@ class NodeLink:
         *,
         source: RecordSource,
         sink: ReportSink,
+        samples: SampleSink,
+        taken: TakenBlocks,
         registry: NodeRegistry,
         counters: HubCounters,
         clock: Callable[[], float],
@@ -65,6 +68,8 @@ class NodeLink:
         self._source, self._registry, self._counters = source, registry, counters
         self._clock = clock
         self._reports = ReportQueue(node, sink, self._report_done)
+        self._samples = SampleQueue(node, samples, taken, self._reports.release)
+        self._database_id = b""
         self._to_send, self._ended = asyncio.Event(), asyncio.Event()
         self._view: NodeView | None = None
         self._reports_wanted = False
@@ -81,6 +86,7 @@ class NodeLink:
                 for task in (self._receive, self._send, self._tick, self._await_end):
                     group.create_task(task(), name=f"{self._node}{task.__name__}")
                 group.create_task(self._reports.run(), name=f"{self._node}_reports")
+                group.create_task(self._samples.run(), name=f"{self._node}_samples")
         finally:
             if self._view is not None:
                 self._view.close()
@@ -102,6 +108,9 @@ class NodeLink:
         match event:
             case Joining(hello=hello):
                 self._join(hello)
+            case Received(block=block) if block:
+                self._samples.put(event, self._database_id)
+                self._reports.hold(event)
             case Received():
                 await self._reports.put(event)
 
@@ -115,6 +124,7 @@ class NodeLink:
         if not self._source.synced:
             raise RefusedError("NOT_READY", "cloudcore is still listing", NOT_READY_RETRY_S)
         self._registry.admit(self._node, hello.database_id, self)
+        self._database_id = hello.database_id
         session_id = f"{self._node}-{hello.boot_id[:8]}"
         self._view = self._source.open(self._node, self._changed, self._given_up)
         in_sync = self._session.accept(self._view.index, self._view.read, session_id)

@@ -57,6 +57,18 @@ class ReportQueue:
         async with self._wake:
             self._wake.notify_all()
 
+    def hold(self, received: Received) -> None:
+        """Note a frame that somebody else works on: acknowledged in its turn, after `release()`."""
+        self._frames[received.lane].append(_Frame(received.number, 1))
+
+    def release(self, lane: Lane, number: int) -> None:
+        """Say that a frame of `hold()` is durable."""
+        for frame in self._frames[lane]:
+            if frame.number == number:
+                frame.waiting = 0
+                break
+        self._finish(lane)
+
     async def run(self) -> None:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -13,7 +13,9 @@ import grpc
 
 from cloudcore.cloudhub.link import HubCounters, NodeLink, expected_end
 from cloudcore.cloudhub.registry import NodeRegistry
-from cloudcore.seams import RecordSource, ReportSink
+from cloudcore.cloudhub.samples import TakenBlocks
+from cloudcore.samples import SampleFanout
+from cloudcore.seams import RecordSource, ReportSink, SampleSink
 from cloudcore.settings import HubSettings
 from corekit.errors import SETTINGS, ConfigError, EdgeError, TransportError
 from corekit.lifecycle import leaf_exceptions
@@ -71,8 +73,10 @@ class CloudHub:
         source: RecordSource,
         sink: ReportSink,
         counters: HubCounters,
+        samples: SampleSink | None = None,
     ) -> None:
         self._settings, self._source, self._sink = settings, source, sink
+        self._samples, self._taken = samples or SampleFanout(), TakenBlocks()
         self._counters = counters
         # A dead predecessor is noticed within two heartbeats; asking sooner changes nothing.
         self._registry = NodeRegistry(retry_after_s=settings.heartbeat_s)
@@ -131,6 +135,8 @@ class CloudHub:
             session,
             source=self._source,
             sink=self._sink,
+            samples=self._samples,
+            taken=self._taken,
             registry=self._registry,
             counters=self._counters,
             clock=time.monotonic,

@@ -15,6 +15,7 @@ from corekit.backoff import Backoff
 from corekit.errors import EdgeError, ProtocolError, StoreError
 from corekit.lifecycle import apart, leaf_exceptions
 from corekit.logs import RepeatedFault
+from edgecore.edgehub.blocks import BlockSource, NoBlocks
 from edgecore.edgehub.link import HubStore, LaneFeed, Link
 from edgecore.edgehub.stream import SyncStream, dial
 from edgecore.records import Report
@@ -43,10 +44,12 @@ class EdgeHub:
         node_name: str,
         store: HubStore,
         *,
+        samples: BlockSource | None = None,
         dial_with: Dial = dial,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._node_name, self._store = settings, node_name, store
+        self._samples = samples or NoBlocks()
         self._dial, self._clock = dial_with, clock
         self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
         self._fault = RepeatedFault(logger, "edgehub: no link to cloudcore")
@@ -98,6 +101,7 @@ class EdgeHub:
                     stream,
                     self._store,
                     self._feed,
+                    self._samples,
                     clock=self._clock,
                     on_joined=self._joined,
                     on_reports_wanted=self._reports_wanted,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from edgecore.edgehub.blocks import MEMORY_BLOCK, BlockSource, first_frame
 from edgecore.edgehub.stream import SyncStream
 from edgecore.records import Commit, OutboxRow, Report
 from synccore.codec import encode_batch
@@ -58,19 +59,21 @@ class Link:
         stream: SyncStream,
         store: HubStore,
         feed: LaneFeed,
+        samples: BlockSource,
         *,
         clock: Callable[[], float],
         on_joined: Callable[[], None],
         on_reports_wanted: Callable[[], None],
     ) -> None:
         self._session, self._stream, self._store, self._clock = session, stream, store, clock
-        self._feed = feed
+        self._feed, self._samples = feed, samples
         self._on_joined, self._on_reports_wanted = on_joined, on_reports_wanted
         self._to_send, self._to_fill = asyncio.Event(), asyncio.Event()
         # Received frames wait here for their commit. Bounded: the session refuses more than its window of
         # uncommitted frames per lane, and an acknowledgement stands for at least one frame in flight.
         self._to_apply: asyncio.Queue[Received | Acknowledged] = asyncio.Queue(maxsize=64)
         self._volatile: dict[ObjectKey, Report] = {}
+        self._blocks_first = False
         self._sent_up_to = dict.fromkeys(Lane, 0)
         self.joined = False
 
@@ -82,6 +85,8 @@ class Link:
     async def serve(self) -> None:
         """Serve until the stream breaks. Raises: ExceptionGroup with the reason in it."""
         self._to_send.set()
+        self._samples.restart()
+        self._samples.on_waiting(self._to_fill.set)
         async with asyncio.TaskGroup() as group:
             for task in (self._receive, self._apply, self._fill, self._watch_outbox, self._send):
                 group.create_task(task(), name=f"edgehub{task.__name__}")
@@ -126,7 +131,10 @@ class Link:
         while True:
             event = await self._to_apply.get()
             if isinstance(event, Acknowledged):
-                rows = [row for token in event.tokens for row in token]
+                blocks = event.tokens.count(MEMORY_BLOCK)
+                self._samples.acknowledged(blocks)
+                tokens = (token for token in event.tokens if token is not MEMORY_BLOCK)
+                rows = [row for token in tokens for row in token]
                 if rows:
                     await self._store.acknowledge(event.lane, rows)
                 self._to_fill.set()
@@ -145,8 +153,13 @@ class Link:
             await self._to_fill.wait()
             self._to_fill.clear()
             if self.joined:
+                # Blocks in memory and rows of their lane go first in turns: neither starves the other.
+                self._blocks_first = not self._blocks_first
+                if self._blocks_first:
+                    self._fill_blocks()
                 for lane in Lane:
                     await self._fill_lane(lane)
+                self._fill_blocks()
 
     async def _fill_lane(self, lane: Lane) -> None:
         fresh = [r for r in self._volatile.values() if r.lane is lane]
@@ -162,10 +175,15 @@ class Link:
             )
             if not rows:
                 return
-            deltas = [_delta(row) for row in rows]
+            batch, rows = first_frame(rows)
             token = tuple((row.report.key, row.version) for row in rows)
-            self._session.send(lane, encode_batch(deltas), token)
+            self._session.send(lane, batch, token)
             self._sent_up_to[lane] = rows[-1].version
+            self._to_send.set()
+
+    def _fill_blocks(self) -> None:
+        while self._session.room(Lane.SAMPLES) > 0 and (block := self._samples.next_block()):
+            self._session.send(Lane.SAMPLES, block, MEMORY_BLOCK)
             self._to_send.set()
 
     async def _send(self) -> None:
@@ -179,9 +197,3 @@ class Link:
             self._session.tick(self._clock())
             self._to_send.set()
             await asyncio.sleep(self._session.heartbeat_s / 8)
-
-
-def _delta(row: OutboxRow) -> Delta:
-    report, version = row
-    # The version is the change's name in both logs: grep finds one change on its whole way.
-    return Delta(report.op, report.key, report.uid, version, body=report.body, change_id=version)

@@ -10,5 +10,5 @@ test-purepy: ; $(DEV) env SYNCCORE_PUREPY=1 python -m pytest --purepy -m "not e2
 lint: ; $(DEV) sh -c "ruff format --check . && ruff check . && lint-imports"
 type: ; $(DEV) mypy
 proto: ; $(DEV) deploy/proto.sh
-bench: ; $(DEV) python benchmarks/memory.py $(ARGS)
+bench: ; $(DEV) sh -c "python benchmarks/memory.py $(ARGS) && python benchmarks/sync.py $(ARGS)"
 clean: ; @deploy/clean.sh

@@ -31,9 +31,10 @@ class NodeView(Protocol):
 class RecordSource(Protocol):
     """All nodes' records."""
 
-    @property
-    def synced(self) -> bool:
-        """Whether every informer has listed once; before that no node's index can be trusted."""
+    def ready(self, node: str) -> bool:
+        """Tell whether the index of `node` can be trusted: every informer has listed once, and what its pods
+        refer to has been fetched. Asking starts what is missing.
+        """
 
     def open(
         self,

@@ -12,8 +12,8 @@ from corekit.daemon import run_daemon
 from corekit.errors import SETTINGS, ConfigError
 from corekit.lifecycle import Component, run_components
 from edgecore.devicetwin.twins import DeviceTwin
-from edgecore.edged.manager import Edged
-from edgecore.edged.node import NodeReporter, node_address
+from edgecore.edged.node.reporter import NodeReporter, node_address
+from edgecore.edged.pods.manager import Edged
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.edgehub.client import EdgeHub
 from edgecore.eventbus.broker import EmbeddedBroker

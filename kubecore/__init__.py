@@ -1,0 +1,1 @@
+"""The embedded Kubernetes API, its scheduler and controllers; it knows nothing of edges, devices or sync."""

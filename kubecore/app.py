@@ -9,20 +9,20 @@ from pathlib import Path
 from corekit.daemon import run_daemon
 from corekit.errors import ConfigError
 from corekit.lifecycle import Component, run_components
-from kubecore.api import Api
-from kubecore.bootstrap import Bootstrap
-from kubecore.cleanup import Cleanup
-from kubecore.errors import StoreOpenError
-from kubecore.garbage import GarbageCollector
-from kubecore.nodelifecycle import NodeLifecycle
-from kubecore.objects import Objects
-from kubecore.operations import Operations
-from kubecore.registry import Registry
-from kubecore.scheduler import Scheduler
-from kubecore.server import ApiServer
+from kubecore.controllers.bootstrap import Bootstrap
+from kubecore.controllers.cleanup import Cleanup
+from kubecore.controllers.garbage import GarbageCollector
+from kubecore.controllers.nodelifecycle import NodeLifecycle
+from kubecore.controllers.scheduler import Scheduler
+from kubecore.kinds.registry import Registry
+from kubecore.objects.client import Objects
+from kubecore.objects.operations import Operations
+from kubecore.objects.watching import WatchHub
+from kubecore.serving.api import Api
+from kubecore.serving.server import ApiServer
 from kubecore.settings import KubecoreSettings
-from kubecore.store import Store
-from kubecore.watching import WatchHub
+from kubecore.storage.errors import StoreOpenError
+from kubecore.storage.store import Store
 
 
 def components(settings: KubecoreSettings) -> list[Component]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from corekit.errors import EdgeError, StoreError
-from kubecore.invalid import InvalidObjectError
-from kubecore.registry import Resource
+from corekit.errors import EdgeError
+from kubecore.kinds.resource import Resource
+from kubecore.values.invalid import InvalidObjectError
 
 
 class ApiStatusError(EdgeError):
@@ -39,18 +39,6 @@ class ApiStatusError(EdgeError):
         if self.details:
             status["details"] = self.details
         return status
-
-
-class StoreOpenError(StoreError):
-    """The state file cannot be used; the process does not start."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        self.path, self.problem = path, problem
-        super().__init__(f"{path}: {problem}")
-
-
-class StoreWriteError(StoreError):
-    """A change could not be made durable; it did not happen."""
 
 
 def bad_request(message: str) -> ApiStatusError:

@@ -30,6 +30,7 @@ from synccore.messages import (
 from synccore.session import Session, Step
 
 _FORGET_KEY = ObjectKey("", "", "")
+_REFERRING_KINDS = frozenset({"Pod", "Device"})
 _TWIN_KINDS = frozenset({"Device", "DeviceModel"})
 # Every node id is 16 random bytes; another length is another program.
 DATABASE_ID_BYTES = 16
@@ -134,7 +135,8 @@ class CloudSession(Session[CloudMessage]):
             difference = self._index.difference(bytes(self._inventory))
             self._inventory.clear()
             self._forget = difference.forget
-            for key in difference.send:
+            # What others refer to goes first: a pod must not start without the ConfigMap that exists.
+            for key in sorted(difference.send, key=lambda k: k.kind in _REFERRING_KINDS):
                 self.changed(key)
             self._inventory_done = True
         return []

@@ -121,7 +121,7 @@ class NodeLink:
                 f"certificate is for node {self._node!r}, not {hello.node_name!r}",
                 60.0,
             )
-        if not self._source.synced:
+        if not self._source.ready(self._node):
             raise RefusedError("NOT_READY", "cloudcore is still listing", NOT_READY_RETRY_S)
         self._registry.admit(self._node, hello.database_id, self)
         self._database_id = hello.database_id

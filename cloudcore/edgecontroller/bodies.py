@@ -34,8 +34,8 @@ class _State(Enum):
 class BodyFetcher:
     """Fetches what it is told to, several at a time, each key once at a time and the newest last.
 
-    `needed(key)` is asked just before a fetch; `deliver(obj)` gets what was found. What is gone is not
-    delivered: its informer says so too. Failures are retried until they pass, because a node without a secret
+    `needed(key)` is asked just before a fetch; `deliver(obj)` gets what was found, `missing(key)` is told of
+    what does not exist. Failures are retried until they pass, because a node without a secret
     that exists is wrong.
     """
 
@@ -47,9 +47,10 @@ class BodyFetcher:
         *,
         needed: Callable[[ObjectKey], bool],
         deliver: Callable[[KubeObject], None],
+        missing: Callable[[ObjectKey], None],
     ) -> None:
         self._client, self._settings, self._resources = client, settings, resources
-        self._needed, self._deliver = needed, deliver
+        self._needed, self._deliver, self._missing = needed, deliver, missing
         self._states: dict[ObjectKey, _State] = {}
         self._backoffs: dict[ObjectKey, Backoff] = {}
         self._queue: asyncio.Queue[ObjectKey] = asyncio.Queue()  # bounded by the keys in `_states`
@@ -92,6 +93,8 @@ class BodyFetcher:
                     continue
                 if obj is not None:
                     self._deliver(obj)
+                else:
+                    self._missing(key)
             self._finish(key)
 
     async def _fetch(self, key: ObjectKey) -> KubeObject | None:

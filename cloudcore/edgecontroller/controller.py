@@ -12,6 +12,7 @@ from typing import Self
 import msgspec
 
 from cloudcore.edgecontroller.bodies import BodyFetcher
+from cloudcore.edgecontroller.heldback import HeldBack
 from cloudcore.edgecontroller.holdings import Holdings, Move
 from cloudcore.edgecontroller.nodes import is_edge_node, is_given_up
 from cloudcore.edgecontroller.references import Placement, place_device, place_pod
@@ -33,6 +34,8 @@ from synccore.messages import Delta, ObjectKey, Op
 
 logger = logging.getLogger(__name__)
 
+# A pod waits this long for what it refers to, then goes without; so does a node that joins for the first time.
+HOLD_LIMIT_S = 5.0
 FETCHED = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS}
 
 
@@ -63,8 +66,15 @@ class EdgeController:
         self._agents: set[str] = set()
         self._given_up: set[str] = set()
         self._ready = False
+        self._held_back = HeldBack()
+        self._asked_at: dict[str, float] = {}
         self._fetcher = BodyFetcher(
-            client, settings, FETCHED, needed=self._stale, deliver=self._deliver
+            client,
+            settings,
+            FETCHED,
+            needed=self._stale,
+            deliver=self._deliver,
+            missing=self._settle,
         )
         self._nodes, self._pods = nodes_informer(informers), pods_informer(informers)
         self._devices, self._models = informers.of(DEVICES), informers.of(DEVICE_MODELS)
@@ -106,6 +116,21 @@ class EdgeController:
         """Whether every index is complete; never before each informer has listed."""
         return self._ready
 
+    def ready(self, node: str) -> bool:
+        """Tell whether the index of `node` is complete; a node not known as ours until now has to wait a little."""
+        if not self._ready:
+            return False
+        self._agents.add(node)
+        stale = [key for key in self._holdings.held(node) if self._stale(key)]
+        for key in stale:
+            self._fetch_if_stale(key)
+        if not stale:
+            self._asked_at.pop(node, None)
+            return True
+        # A secret that cannot be read (a missing right) must not keep the node out for ever.
+        now_s = asyncio.get_running_loop().time()
+        return now_s - self._asked_at.setdefault(node, now_s) >= HOLD_LIMIT_S
+
     def open(
         self,
         node: str,
@@ -119,9 +144,8 @@ class EdgeController:
         self._views.setdefault(node, []).append(view)
         for key in self._holdings.held(node):
             record = self._records.get(key)
-            if record is not None:
+            if record is not None and not self._held_back.holds(key):
                 view.index.put(key, record.version)
-            self._fetch_if_stale(key)  # a node not known as ours until now
         return view
 
     def read(self, node: str, key: ObjectKey) -> Delta | None:
@@ -163,10 +187,41 @@ class EdgeController:
         if placement is None or placement.node is None:
             self._owner_gone(key)
             return
+        if held is None:
+            self._hold_back(key, placement)
         self._set_record(key, record)
         self._follow(self._holdings.place(key, placement))
 
+    def _hold_back(self, owner: ObjectKey, placement: Placement) -> None:
+        """Keep a new pod from its node until what it refers to is here, or is known not to exist.
+
+        Asked of the API server even if no informer knows it: the informers' watches run apart, and the
+        ConfigMap that was made before its pod may be seen after it.
+        """
+        node = placement.node
+        missing = [k for k in placement.refers if k.kind in FETCHED and k not in self._records]
+        if missing and (node in self._agents or node in self._views):
+            self._held_back.hold(owner, missing)
+            for key in missing:
+                self._fetcher.want(key)
+            asyncio.get_running_loop().call_later(HOLD_LIMIT_S, self._release, owner)
+
+    def _settle(self, key: ObjectKey) -> None:
+        for owner in self._held_back.settle(key):
+            self._show(owner)
+
+    def _release(self, owner: ObjectKey) -> None:
+        if self._held_back.release(owner):
+            self._show(owner)
+
+    def _show(self, owner: ObjectKey) -> None:
+        record = self._records.get(owner)
+        if record is not None:
+            for view in self._holding_views(owner):
+                view.put(owner, record.version)
+
     def _owner_gone(self, key: ObjectKey) -> None:
+        self._held_back.release(key)
         self._records.pop(key, None)
         self._follow(self._holdings.place(key, None))
 
@@ -211,6 +266,8 @@ class EdgeController:
 
     def _set_record(self, key: ObjectKey, record: Record) -> None:
         self._records[key] = record
+        if self._held_back.holds(key):
+            return
         for view in self._holding_views(key):
             view.put(key, record.version)
 
@@ -218,7 +275,7 @@ class EdgeController:
         for node, key, held in moves:
             record = self._records.get(key)
             for view in self._views.get(node, ()):
-                if held and record is not None:
+                if held and record is not None and not self._held_back.holds(key):
                     view.put(key, record.version)
                 elif not held:
                     view.drop(key)
@@ -232,11 +289,15 @@ class EdgeController:
         return [v for node in self._holdings.holders(key) for v in self._views.get(node, ())]
 
     def _fetch_if_stale(self, key: ObjectKey) -> None:
-        if key.kind in FETCHED and self._stale(key):
+        if self._stale(key):
             self._fetcher.want(key)
 
     def _stale(self, key: ObjectKey) -> bool:
         """Tell whether `key` exists, one of our nodes must hold it, and we have not its newest body."""
+        if key.kind not in FETCHED:
+            return False
+        if self._held_back.awaits(key):
+            return True
         meta = self._metas[key.kind].get(key)
         if meta is None or self._fetched_at.get(key) == meta.resource_version:
             return False
@@ -245,13 +306,15 @@ class EdgeController:
     def _deliver(self, obj: KubeObject) -> None:
         meta = self._metas[obj.key.kind].get(obj.key)
         # Deleted or made anew while it was fetched: the informer reports that next, or already has.
-        if meta is None or meta.uid != obj.uid or not self._holdings.holders(obj.key):
+        known = self._held_back.awaits(obj.key) if meta is None else meta.uid == obj.uid
+        if not known or not self._holdings.holders(obj.key):
             return
         self._fetched_at[obj.key] = obj.resource_version
         record = project(FETCHED[obj.key.kind], obj)
         held = self._records.get(obj.key)
         if held is None or held.version != record.version:
             self._set_record(obj.key, record)
+        self._settle(obj.key)  # after its record: the pod that waits for it must come behind it
 
     def _informers(self) -> list[Informer]:
         return [self._nodes, self._pods, self._devices, self._models, *self._metas.values()]

@@ -1,1 +1,1 @@
-"""Pods on this node: a worker per pod, a pure state machine, volumes, status, events, and the runtimes."""
+"""Pods on this node, behind one seam (`runtime`): a pure state machine, volumes, workers, and the runtimes."""

@@ -36,6 +36,9 @@ class FakeSource:
         self.indexes = {node: RecordIndex() for node in nodes}
         self.watchers = []
 
+    def ready(self, node):
+        return self.synced
+
     def open(self, node, on_change, on_given_up):
         self.watchers.append((node, on_change))
         self.give_up = on_given_up

@@ -7,7 +7,7 @@ import contextlib
 import json
 from decimal import Decimal
 
-from edgecore.edged.manager import Edged
+from edgecore.edged.pods.manager import Edged
 from edgecore.settings import PodSettings
 from synccore.messages import Op
 from tests.fakes.pods import drop, put

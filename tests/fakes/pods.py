@@ -6,7 +6,7 @@ import base64
 import itertools
 import json
 
-from edgecore.edged.podspec import decode_pod
+from edgecore.edged.spec.podspec import decode_pod
 from edgecore.records import Commit
 from synccore.messages import Delta, ObjectKey, Op
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubecore.registry import Registry
+from kubecore.kinds.registry import Registry
 from tests.kubecore.server import Certificates, running
 
 

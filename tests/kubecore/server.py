@@ -14,7 +14,7 @@ import aiohttp
 from corekit.lifecycle import run_components
 from corekit.pki import Authority, KeyPair
 from kubecore.app import components
-from kubecore.server import ApiServer
+from kubecore.serving.server import ApiServer
 from kubecore.settings import KubecoreSettings, ServeSettings, StoreSettings
 
 

@@ -6,12 +6,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kubecore.patching import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, PatchError, apply_patch
-from kubecore.registry import Registry
-from kubecore.schema import InvalidObjectError, StrictDecodingError, check
-from kubecore.selectors import SelectorError, parse_field_selector, parse_label_selector
-from kubecore.shapes import shape_of
-from kubecore.tables import table
+from kubecore.kinds.registry import Registry
+from kubecore.kinds.shapes import shape_of
+from kubecore.patching.patches import (
+    JSON_PATCH,
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    PatchError,
+    apply_patch,
+)
+from kubecore.printing.tables import table
+from kubecore.schema.checking import InvalidObjectError, StrictDecodingError, check
+from kubecore.values.selectors import SelectorError, parse_field_selector, parse_label_selector
 from tests.kubecore.samples import DEVICE_SCHEMA, device_crd, make_pod
 
 REGISTRY = Registry()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+from cloudcore.edgecontroller import controller
 from synccore.index import record_version
 from synccore.messages import ObjectKey
 from tests.cloudcore.edgecontroller.conftest import running_cloud
@@ -28,8 +29,12 @@ class Session:
     """What the hub does: a view, and the set of keys it was told of."""
 
     def __init__(self, cloud, node="edge-1"):
-        self.changed, self.given_up = set(), 0
-        self.view = cloud.controller.open(node, self.changed.add, self._give_up)
+        self.changed, self.told, self.given_up = set(), [], 0
+        self.view = cloud.controller.open(node, self._change, self._give_up)
+
+    def _change(self, key):
+        self.changed.add(key)
+        self.told.append(key)
 
     def _give_up(self):
         self.given_up += 1
@@ -215,8 +220,40 @@ async def test_secrets_of_nodes_without_our_agent_are_never_read(api, cloud):
     await Session(cloud).holds("Pod edge")
     await asyncio.sleep(0.05)
     assert api.sent("get", "namespaces/default/secrets") == []
-    session = Session(cloud, "cloud-1")  # it became one of ours
-    await session.holds("Pod web", "Secret token")
+    assert not cloud.controller.ready("cloud-1")  # it became one of ours: first its secrets
+    await until(lambda: cloud.controller.ready("cloud-1"))
+    session = Session(cloud, "cloud-1")
+    assert session.keys() == {"Pod web", "Secret token"}
+
+
+async def test_a_new_pod_comes_after_the_config_map_that_exists(api, cloud):
+    api.put("pods", pod("first", "edge-1"))
+    session = Session(cloud)
+    await session.holds("Pod first")
+    for number in range(10):
+        api.put("configmaps", named(f"env-{number}", data={"n": number}))
+        api.put("pods", pod(f"web-{number}", "edge-1", f"env-{number}"))
+    await until(lambda: len(session.keys()) == 21)
+    told = [str(key) for key in session.told]
+    for number in range(10):
+        assert told.index(f"ConfigMap default/env-{number}") < told.index(
+            f"Pod default/web-{number}"
+        )
+
+
+async def test_a_pod_does_not_wait_for_a_config_map_that_does_not_exist(api, cloud):
+    session = Session(cloud)
+    api.put("pods", pod("web", "edge-1", "nowhere"))
+    await session.holds("Pod web")
+
+
+async def test_a_pod_goes_without_a_secret_that_cannot_be_read(api, cloud, monkeypatch):
+    monkeypatch.setattr(controller, "HOLD_LIMIT_S", 0.2)
+    session = Session(cloud)
+    api.put("secrets", named("token", data={}))
+    api.faults += [Fault("get", 403, plural="secrets")] * 1000
+    api.put("pods", pod("web", "edge-1", secrets=["token"]))
+    await session.holds("Pod web")
 
 
 async def test_a_node_the_cluster_gave_up_is_told_once_whenever_that_happens(api, cloud):

@@ -1,0 +1,172 @@
+"""Pod status as kubelet writes it, from what was observed and remembered; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from corekit.timestamps import rfc3339
+from edgecore.edged.machine.conditions import conditions
+from edgecore.edged.machine.memory import ContainerMemory, Exit, PodMemory, Waiting
+from edgecore.edged.machine.planning import restarts
+from edgecore.edged.machine.view import View
+from edgecore.edged.runtime import ContainerPhase, ContainerState
+from edgecore.edged.spec.podspec import Container, Pod
+from edgecore.edged.spec.resources import qos_class
+
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a pod's status needs to know of the node.
+
+    Shapes:  host_ips: the node's addresses, main one first. runtime_name: prefix of container ids.
+    """
+
+    host_ips: Sequence[str]
+    runtime_name: str
+    holds: Mapping[str, Waiting] = field(default_factory=dict)
+    termination_messages: Mapping[str, str] = field(default_factory=dict)  # by container id
+
+
+def pod_status(
+    pod: Pod, view: View, memory: PodMemory, around: Surroundings, now_s: float
+) -> Status:
+    """Return `pod.status`; transition times of what did not change are taken from `memory.status`."""
+    inits = [_container(pod, c, view, memory, around) for c in pod.spec.init_containers]
+    apps = [_container(pod, c, view, memory, around) for c in pod.spec.containers]
+    phase = _phase(pod, memory, inits, apps)
+    sandbox_up = view.sandbox is not None and view.sandbox.ready
+    status: Status = {
+        "phase": phase,
+        "conditions": conditions(
+            pod, phase, inits, apps, memory, sandbox_up=sandbox_up, now_s=now_s
+        ),
+        "startTime": rfc3339(memory.start_s),
+        "qosClass": qos_class(pod),
+    }
+    if memory.outcome and memory.reason:
+        status |= {"reason": memory.reason, "message": memory.message}
+    if around.host_ips:
+        status |= {"hostIP": around.host_ips[0], "hostIPs": [{"ip": ip} for ip in around.host_ips]}
+    if ips := pod_ips(pod, view, around.host_ips):
+        status |= {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
+    elif "podIP" in memory.status:  # a pod that has ended keeps the address it had
+        status |= {k: memory.status[k] for k in ("podIP", "podIPs")}
+    if inits:
+        status["initContainerStatuses"] = inits
+    status["containerStatuses"] = apps
+    return status
+
+
+def pod_ips(pod: Pod, view: View, host_ips: Sequence[str]) -> list[str]:
+    """Return the pod's addresses; the node's if it shares its network, or if the runtime gives none."""
+    if view.sandbox is None or not view.sandbox.ready:
+        return []
+    return list(view.sandbox.ips if view.sandbox.ips and not pod.spec.host_network else host_ips)
+
+
+def _phase(pod: Pod, memory: PodMemory, inits: list[Status], apps: list[Status]) -> str:
+    """Return kubelet's phase: a pod is terminal only once nothing of it runs."""
+    running = [s for s in apps if "running" in s["state"]]
+    if memory.outcome and not any("running" in s["state"] for s in (*inits, *apps)):
+        return memory.outcome
+    begun = any(_terminated(s) or "running" in s["state"] for s in apps)
+    pending_init = any(
+        not (s["ready"] or s["state"].get("terminated", {}).get("exitCode") == 0) for s in inits
+    )
+    if pending_init and not begun:
+        return "Pending"
+    if any("waiting" in s["state"] and not _terminated(s) for s in apps):
+        return "Pending"
+    if running or pod.spec.restart_policy == "Always":
+        return "Running"
+    good = all(_terminated(s).get("exitCode") == 0 for s in apps)
+    if good:
+        return "Succeeded"
+    return "Failed" if pod.spec.restart_policy == "Never" else "Running"
+
+
+def _terminated(status: Status) -> Status:
+    found: Status = status["state"].get("terminated") or status["lastState"].get("terminated") or {}
+    return found
+
+
+def _container(
+    pod: Pod, spec: Container, view: View, memory: PodMemory, around: Surroundings
+) -> Status:
+    note, state = memory.of(spec.name), view.latest.get(spec.name)
+    now = _state(pod, spec, state, note, around)
+    running = "running" in now
+    is_init = spec in pod.spec.init_containers and not spec.is_sidecar
+    ended_well = now.get("terminated", {}).get("exitCode") == 0
+    status: Status = {
+        "name": spec.name,
+        "state": now,
+        "lastState": _last_state(now, state, note, around),
+        "ready": ended_well if is_init else running,
+        "restartCount": max(note.attempt, 0),
+        "image": (state.image if state else "") or spec.image,
+        "imageID": state.image_id if state else "",
+        "started": running,
+    }
+    if state is not None and state.id:
+        status["containerID"] = f"{around.runtime_name}://{state.id}"
+    return status
+
+
+def _state(
+    pod: Pod,
+    spec: Container,
+    state: ContainerState | None,
+    note: ContainerMemory,
+    around: Surroundings,
+) -> Status:
+    if state is not None and state.phase is ContainerPhase.RUNNING:
+        return {"running": {"startedAt": rfc3339(state.started_s)}}
+    held = around.holds.get(spec.name)
+    wanted = not memory_is_final(pod, spec, state)
+    if wanted and held is not None:
+        return {"waiting": _waiting(held.reason, held.message)}
+    ended = note.last_exit
+    if state is not None and ended is not None and ended.attempt == state.attempt:
+        return {"terminated": _ended(ended, around)}
+    reason = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
+    return {"waiting": _waiting(reason)}
+
+
+def memory_is_final(pod: Pod, spec: Container, state: ContainerState | None) -> bool:
+    """Return whether `spec` has ended and the restart policy leaves it so."""
+    return state is not None and not restarts(pod, spec, state)
+
+
+def _waiting(reason: str, message: str = "") -> Status:
+    return {"reason": reason, "message": message} if message else {"reason": reason}
+
+
+def _last_state(
+    now: Status, state: ContainerState | None, note: ContainerMemory, around: Surroundings
+) -> Status:
+    ended = note.last_exit
+    if "terminated" in now or (
+        state is not None and ended is not None and ended.attempt > state.attempt
+    ):  # the last exit is the state itself
+        ended = note.previous_exit
+    return {"terminated": _ended(ended, around)} if ended is not None else {}
+
+
+def _ended(ended: Exit, around: Surroundings) -> Status:
+    status: Status = {
+        "exitCode": ended.exit_code,
+        "reason": ended.reason or ("Error" if ended.exit_code else "Completed"),
+        "startedAt": rfc3339(ended.started_s) if ended.started_s else None,
+        "finishedAt": rfc3339(ended.finished_s) if ended.finished_s else None,
+    }
+    message = around.termination_messages.get(ended.id) or ended.message
+    if message:
+        status["message"] = message
+    if ended.id:
+        status["containerID"] = f"{around.runtime_name}://{ended.id}"
+    return status

@@ -1,0 +1,176 @@
+"""Starting one container: image, environment, mounts, create, start; with kubelet's Events on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecore.edged.containers.containerconfig import container_config, hosts_file
+from edgecore.edged.containers.environment import Lookup, expand, resolve_environment
+from edgecore.edged.pods.reporter import PodReporter
+from edgecore.edged.pods.site import Site
+from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
+from edgecore.edged.spec.podspec import Container, Pod, Volume, VolumeMount
+from edgecore.edged.volumes.payload import VolumeError
+from edgecore.edged.volumes.podvolumes import PodVolumes
+from edgecore.edged.volumes.subpath import pin
+
+TERMINATION_MESSAGE_BYTES = 4096
+# kubelet's limits for FallbackToLogsOnError.
+LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One pod with everything its containers are started from."""
+
+    site: Site
+    pod: Pod
+    volumes: PodVolumes
+    lookup: Lookup
+    sandbox_id: str
+    sandbox: SandboxConfig
+    pod_ips: list[str]
+    reporter: PodReporter
+
+    async def start(self, container: Container, attempt: int) -> None:
+        """Create and start `container`. Raises: ContainerStartError, RuntimeUnavailableError."""
+        await self._ensure_image(container)
+        config_env = resolve_environment(
+            self.pod, container, self.lookup, self.site.facts(self.pod_ips)
+        )
+        mounts = await asyncio.to_thread(self._mounts, container, attempt, dict(config_env))
+        config = container_config(
+            self.pod,
+            container,
+            attempt,
+            image=container.image,
+            env=config_env,
+            mounts=mounts,
+            memory_capacity_bytes=int(self.site.allocatable.get("memory", 0)),
+        )
+        runtime, name = self.site.runtime, container.name
+        container_id = await runtime.create_container(self.sandbox_id, config, self.sandbox)
+        self.reporter.emit("Created", f"Created container: {name}", name, False)
+        await runtime.start_container(container_id)
+        self.reporter.emit("Started", f"Started container {name}", name, False)
+
+    async def _ensure_image(self, container: Container) -> None:
+        """Have the image present, fetched if the policy asks for it."""
+        reference, name, policy = container.image, container.name, container.pull_policy
+        if not reference or reference != reference.strip():
+            raise ContainerStartError(
+                "InvalidImageName", f'Failed to apply default image tag "{reference}": invalid name'
+            )
+        present = await self.site.runtime.image(reference)
+        if present is not None and policy != "Always":
+            message = f'Container image "{reference}" already present on machine'
+            self.reporter.emit("Pulled", message, name, False)
+            return
+        if policy == "Never":
+            message = f'Container image "{reference}" is not present with pull policy of Never'
+            self.reporter.emit("ErrImageNeverPull", message, name, True)
+            raise ContainerStartError("ErrImageNeverPull", message)
+        await self._pull(container)
+
+    async def _pull(self, container: Container) -> None:
+        reference, name = container.image, container.name
+        self.reporter.emit("Pulling", f'Pulling image "{reference}"', name, False)
+        await self.reporter.flush()  # a pull can take minutes
+        begun_s = self.site.clock()
+        try:
+            image = await self.site.runtime.pull(reference)
+        except ContainerStartError as exc:
+            message = f'Failed to pull image "{reference}": {exc.message}'
+            self.reporter.emit("Failed", message, name, True)
+            raise
+        took_s = max(self.site.clock() - begun_s, 0.0)
+        message = (
+            f'Successfully pulled image "{reference}" in {took_s:.3g}s ({took_s:.3g}s '
+            f"including waiting). Image size: {image.size_bytes} bytes."
+        )
+        self.reporter.emit("Pulled", message, name, False)
+
+    def _mounts(self, container: Container, attempt: int, env: dict[str, str]) -> list[Mount]:
+        """Return the bind mounts of `container`; blocks."""
+        volumes = {v.name: v for v in self.pod.spec.volumes}
+        mounts: list[Mount] = []
+        for index, mount in enumerate(container.volume_mounts):
+            try:
+                mounts.append(self._mount(container, index, mount, volumes, env))
+            except (VolumeError, OSError) as exc:
+                problem = exc.message if isinstance(exc, VolumeError) else str(exc)
+                raise ContainerStartError(
+                    "CreateContainerConfigError",
+                    f'failed to prepare subPath for volumeMount "{mount.name}" of container '
+                    f'"{container.name}": {problem}',
+                ) from exc
+        if self.site.has_own_filesystems:
+            mounts += self._own_files(container, attempt, {m.container_path for m in mounts})
+        return mounts
+
+    def _mount(
+        self,
+        container: Container,
+        index: int,
+        mount: VolumeMount,
+        volumes: dict[str, Volume],
+        env: dict[str, str],
+    ) -> Mount:
+        volume = volumes.get(mount.name)
+        if volume is None:
+            raise ContainerStartError(
+                "CreateContainerConfigError",
+                f'cannot find volume "{mount.name}" to mount into container "{container.name}"',
+            )
+        source = self.volumes.path(volume)
+        sub_path = expand(mount.sub_path_expr, env) or mount.sub_path
+        if sub_path:
+            place = Path("volume-subpaths") / mount.name / container.name / str(index)
+            writable = volume.empty_dir is not None or volume.host_path is not None
+            source = pin(source, sub_path, self.volumes.folder / place, create=writable)
+        # The API server makes every mount of these types read-only in effect: the files are the agent's.
+        generated = volume.empty_dir is None and volume.host_path is None
+        return Mount(str(source), mount.mount_path, mount.read_only or generated)
+
+    def _own_files(self, container: Container, attempt: int, taken: set[str]) -> list[Mount]:
+        """Return the mounts of /etc/hosts and of the termination message."""
+        mounts: list[Mount] = []
+        if not self.pod.spec.host_network and "/etc/hosts" not in taken:
+            path = self.volumes.write_file("etc-hosts", hosts_file(self.pod, self.pod_ips), 0o644)
+            mounts.append(Mount(str(path), "/etc/hosts"))
+        if container.termination_message_path not in taken:
+            place = message_file(container.name, attempt)
+            path = self.volumes.write_file(place, b"", 0o666)
+            mounts.append(Mount(str(path), container.termination_message_path))
+        return mounts
+
+
+def message_file(container: str, attempt: int) -> str:
+    """Return where the termination message of an attempt lies, below the pod's folder."""
+    return f"containers/{container}/{attempt}"
+
+
+def read_termination_message(
+    volumes: PodVolumes, container: Container, attempt: int, exit_code: int, log_dir: str
+) -> str:
+    """Return what a container left to say, "" if nothing; blocks."""
+    message = _tail(volumes.folder / message_file(container.name, attempt), head=True)
+    if message or not exit_code or container.termination_message_policy == "File":
+        return message
+    return _tail(Path(log_dir) / container.name / f"{attempt}.log", head=False)
+
+
+def _tail(path: Path, *, head: bool) -> str:
+    try:
+        with path.open("rb") as file:
+            if head:
+                return file.read(TERMINATION_MESSAGE_BYTES).decode(errors="replace")
+            file.seek(max(path.stat().st_size - 4 * LOG_TAIL_BYTES, 0))
+            lines = file.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    except OSError:
+        return ""
+    # A CRI log line is `time stream tag text`.
+    texts = [line.split(" ", 3)[3] if line.count(" ") >= 3 else line for line in lines]
+    return "\n".join(texts)[-LOG_TAIL_BYTES:]

@@ -1,0 +1,307 @@
+"""One pod's life on this node: observe, plan, act, report, wait; until it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from corekit.errors import EdgeError
+from corekit.logs import RepeatedFault
+from edgecore.edged.containers.environment import Lookup
+from edgecore.edged.containers.podrefs import fetch_references, references
+from edgecore.edged.machine.memory import Exit, PodMemory
+from edgecore.edged.machine.planning import Plan, plan, teardown
+from edgecore.edged.machine.status import Surroundings, pod_ips, pod_status
+from edgecore.edged.machine.view import View, observe
+from edgecore.edged.pods.actor import Actor
+from edgecore.edged.pods.launch import read_termination_message
+from edgecore.edged.pods.reporter import PodReporter
+from edgecore.edged.pods.site import Site
+from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
+from edgecore.edged.spec import unserved
+from edgecore.edged.spec.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
+from edgecore.edged.volumes.podvolumes import PodVolumes
+from edgecore.records import StoredObject
+from synccore.messages import ObjectKey
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 5.0  # after a fault of the disk or the store
+SETTLE_S = 1.0  # an action that changed nothing is not repeated faster
+WAKE_LIMIT_S = 300.0
+
+
+class PodWorker:
+    """Runs one pod uid. `update` and `poke` are called from the loop; `run` returns when the pod is gone."""
+
+    def __init__(self, site: Site, uid: str, memory: PodMemory, memory_bytes: bytes = b"") -> None:
+        self.uid, self.memory = uid, memory
+        self._site = site
+        self._volumes = PodVolumes(site.volume_root, uid)
+        self._reporter = PodReporter(site, uid, memory, memory_bytes)
+        self._wake = asyncio.Event()
+        self._working: asyncio.Task[None] | None = None
+        self._pod: Pod | None = None
+        self._tree: dict[str, Any] = {}
+        self._problem = ""
+        self._deleting = False
+        self._gone = True
+        self._retry_now = False
+        self._messages: dict[str, str] = {}
+        self._log_extra = {"pod": f"{memory.namespace}/{memory.name}"}
+        self._fault = RepeatedFault(logger, f"pod {memory.namespace}/{memory.name}")
+        self._actor = Actor(site, memory, self._reporter, self._volumes)
+
+    @property
+    def references(self) -> set[ObjectKey]:
+        """Return the ConfigMaps and Secrets whose changes matter to this pod."""
+        return references(self._pod) if self._pod else set()
+
+    def update(self, stored: StoredObject | None) -> None:
+        """Take the newest record; None: the pod must not be here. What is being started is dropped if it must end."""
+        before = self._grace_s if self._ending else None
+        self._gone = stored is None
+        if stored is not None:
+            self._take(stored)
+        self.memory.grace_s = self._grace_s
+        if self._ending and (before is None or self._grace_s < before) and self._working:
+            self._working.cancel()
+        self._wake.set()
+
+    def poke(self, *, references_changed: bool = False) -> None:
+        """Look again: something about the pod may have changed."""
+        self._retry_now = self._retry_now or references_changed
+        self._wake.set()
+
+    def report_again(self) -> None:
+        """Say the newest status again, whether or not it changed."""
+        self._reporter.report_again()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until the pod is gone and cleaned up."""
+        while True:
+            self._wake.clear()
+            delay_s: float | None = RETRY_S
+            try:
+                if self._gone:
+                    if await self._leave():
+                        return
+                elif not self.memory.ended:
+                    delay_s = await self._sync()
+                else:
+                    delay_s = None
+                self._fault.cleared()
+            except RuntimeUnavailableError:
+                delay_s = (
+                    None  # said once for all pods; the manager wakes every worker when it is back
+                )
+            except (EdgeError, OSError, ValueError) as exc:
+                self._fault.failed(exc)
+            await self._sleep(delay_s)
+
+    @property
+    def _ending(self) -> bool:
+        return self._gone or self._deleting
+
+    @property
+    def _grace_s(self) -> float:
+        return float(self._pod.grace_s) if self._pod else self.memory.grace_s
+
+    def _take(self, stored: StoredObject) -> None:
+        try:
+            self._pod, self._tree = decode_pod(stored.body)
+            self._problem, self._deleting = "", self._pod.is_deleting
+            self.memory.init_names = tuple(c.name for c in self._pod.spec.init_containers)
+        except PodSpecError as exc:
+            self._problem = exc.problem
+            identity = decode_identity(stored.body)
+            self._deleting = identity is not None and bool(identity.deletion_timestamp)
+
+    async def _sleep(self, delay_s: float | None) -> None:
+        limit_s = WAKE_LIMIT_S if delay_s is None else max(min(delay_s, WAKE_LIMIT_S), 0.0)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _sync(self) -> float | None:
+        """Bring the pod to what its record says; return the seconds until it must be looked at again."""
+        if self._pod is None or self._problem:
+            return await self._refuse()
+        pod = self._pod
+        lookup = await fetch_references(pod, self._site.store)
+        if self._retry_now:
+            self._actor.forget_config_failures()
+            self._retry_now = False
+        self._warn_of_unserved()
+        previous: list[Any] = []
+        while True:
+            view, step = await self._look(pod)
+            if not step.actions and not step.outcome:
+                return await self._settled(pod, view, step, lookup)
+            if self._gone or pod is not self._pod:
+                return 0.0  # the record changed under way
+            if step.actions and step.actions == previous:
+                await asyncio.sleep(SETTLE_S)
+            previous = step.actions
+            retry_s = await self._act(pod, step, view, lookup)
+            if retry_s is not None:
+                await self._reporter.flush()
+                return retry_s
+
+    async def _look(self, pod: Pod) -> tuple[View, Plan]:
+        """Observe and plan; tell what there is to tell."""
+        view, memory, now_s = await self._observe(pod), self.memory, self._site.clock()
+        step = plan(pod, view, memory, now_s)
+        if step.outcome:
+            memory.outcome, memory.reason = step.outcome, step.reason
+            memory.message = step.message
+            logger.info("pod %s", step.outcome.lower(), extra=self._log_extra)
+            if step.reason:
+                self._reporter.emit(step.reason, step.message, "", True)
+        self._actor.tell_holds(pod, step.holds)
+        await self._publish(pod, view, step, now_s)
+        return view, step
+
+    async def _settled(self, pod: Pod, view: View, step: Plan, lookup: Lookup) -> float | None:
+        """Do what is due once there is nothing to start or stop."""
+        if pod.is_deleting:
+            await self._finish_deletion(pod, view)
+            return None
+        if any(c.phase is ContainerPhase.RUNNING for c in view.latest.values()):
+            facts = self._site.facts(self._ips(pod, view))
+            await asyncio.to_thread(self._volumes.refresh, pod, lookup, facts)
+        return None if step.wake_s is None else step.wake_s - self._site.clock()
+
+    async def _act(self, pod: Pod, step: Plan, view: View, lookup: Lookup) -> float | None:
+        """Do the planned actions; return seconds to wait if one of them cannot be done now."""
+        blocked = unserved.unserved_volume(self._tree)
+        if blocked and self._actor.starts_something(step.actions):
+            name, reason = blocked
+            message = f'MountVolume.SetUp failed for volume "{name}" : {reason}'
+            self._actor.tell_once("FailedMount", message)
+            return WAKE_LIMIT_S
+        ips = self._ips(pod, view)
+        retry: list[float | None] = [None]
+
+        async def work() -> None:
+            retry[0] = await self._actor.perform(pod, step.actions, lookup, view, ips)
+
+        await self._until_ending(work())
+        return retry[0]
+
+    async def _until_ending(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work`, but drop it when `update` says that the pod must end (sooner)."""
+        # No TaskGroup: errors must come out bare, and cancelling the inner task must not cancel us.
+        self._working = task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._working = None
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    async def _observe(self, pod: Pod) -> View:
+        sandboxes = await self._site.runtime.sandbox(self.uid)
+        if not self.memory.start_s:  # adopted without memory: it started with its sandbox
+            begun_s = [s.created_s for s in sandboxes if s.created_s]
+            self.memory.start_s = min(begun_s, default=self._site.clock())
+        view = observe(pod, sandboxes, self.memory)
+        if self._unread(pod):
+            await asyncio.to_thread(self._read_messages, pod)
+        return view
+
+    def _unread(self, pod: Pod) -> list[tuple[Container, Exit]]:
+        """Return the ended containers whose termination messages have not been read."""
+        return [
+            (container, ended)
+            for container in (*pod.spec.init_containers, *pod.spec.containers)
+            for note in (self.memory.of(container.name),)
+            for ended in (note.last_exit, note.previous_exit)
+            if ended is not None and ended.id and ended.id not in self._messages
+        ]
+
+    def _read_messages(self, pod: Pod) -> None:
+        log_dir = self._actor.log_dir(pod)
+        for container, ended in self._unread(pod):
+            self._messages[ended.id] = read_termination_message(
+                self._volumes, container, ended.attempt, ended.exit_code, log_dir
+            )
+
+    async def _publish(self, pod: Pod, view: View, step: Plan, now_s: float) -> None:
+        holds = {**self._actor.failures(), **step.holds}
+        around = Surroundings(
+            self._site.host_ips, await self._site.runtime_id.get(), holds, self._messages
+        )
+        if self._gone:
+            return  # the name may belong to another pod by now
+        status = pod_status(pod, view, self.memory, around, now_s)
+        await self._reporter.flush(status)
+
+    def _ips(self, pod: Pod, view: View) -> list[str]:
+        return pod_ips(pod, view, self._site.host_ips)
+
+    def _warn_of_unserved(self) -> None:
+        if self.memory.warned:
+            return
+        self.memory.warned = True
+        if fields := ", ".join(unserved.unserved_fields(self._tree)):
+            message = f"not served by this node yet and ignored: {fields}"
+            self._reporter.emit("FieldNotServed", message, "", True)
+            logger.warning("fields %s", message, extra=self._log_extra)
+
+    async def _refuse(self) -> float | None:
+        """Report a record that is no pod; nothing of it runs."""
+        message = f"Pod was rejected: {self._problem}"
+        if self.memory.message != message:
+            self.memory.message = message
+            self._reporter.emit("InvalidPod", message, "", True)
+            logger.warning("not a pod: %s", self._problem, extra=self._log_extra)
+        await self._reporter.flush({"phase": "Failed", "reason": "InvalidPod", "message": message})
+        if self._deleting:
+            await self._clear(self._grace_s)
+            await self._remove_files(self._actor.log_dir(self._pod))
+            await self._reporter.end()
+        return None
+
+    async def _finish_deletion(self, pod: Pod, view: View) -> None:
+        """Nothing runs any more: report the end, remove the files, and tell the cloud to finish its delete."""
+        memory = self.memory
+        if not memory.outcome:
+            states = [view.latest.get(c.name) for c in pod.spec.containers]
+            good = all(s is not None and s.exit_code == 0 for s in states)
+            memory.outcome = "Succeeded" if good else "Failed"
+        await self._publish(pod, view, Plan(), self._site.clock())
+        await self._remove_files(self._actor.log_dir(pod))
+        await self._reporter.end()
+        logger.info("pod deleted", extra=self._log_extra)
+
+    async def _leave(self) -> bool:
+        """End what runs of a pod that must not be here, without a word to the cloud; return whether all is gone."""
+        await self._clear(self._grace_s)
+        await self._remove_files(self._actor.log_dir(self._pod))
+        if not self._gone:
+            return False  # its record came back meanwhile
+        await self._reporter.forget()
+        if self._gone:
+            logger.info("pod is gone", extra=self._log_extra)
+        return self._gone
+
+    async def _clear(self, grace_s: float) -> None:
+        while sandboxes := await self._site.runtime.sandbox(self.uid):
+            view = View(sandboxes[0], sandboxes[1:])
+            actions = teardown(view, grace_s, remove=True)
+            await self._until_ending(self._actor.end(actions))
+
+    async def _remove_files(self, log_dir: str) -> None:
+        await asyncio.to_thread(self._volumes.remove)
+        if log_dir:
+            await asyncio.to_thread(self._actor.remove_logs, Path(log_dir))

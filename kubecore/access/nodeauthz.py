@@ -1,0 +1,94 @@
+"""What a node (user system:node:NAME in group system:nodes) may touch: itself, its lease, its own pods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubecore.access.authn import User
+from kubecore.access.target import Target
+from kubecore.storage.store import Object, Store
+
+NODES_GROUP = "system:nodes"
+_USER_PREFIX = "system:node:"
+_LEASES = "leases.coordination.k8s.io"
+_LEASE_NAMESPACE = "kube-node-lease"
+_WRITE = ("patch", "update")
+
+
+def node_of(user: User) -> str:
+    """Return the name of the node that `user` is; "" if it is none."""
+    if NODES_GROUP in user.groups and user.name.startswith(_USER_PREFIX):
+        return user.name.removeprefix(_USER_PREFIX)
+    return ""
+
+
+def allows(store: Store, node: str, target: Target) -> bool:
+    """Tell whether `node` may do `target`; a create is checked again by `admits`, which sees the name."""
+    verb = target.verb
+    match (target.group, target.resource):
+        case ("", "nodes"):
+            return verb == "create" or (verb in ("get", *_WRITE) and target.name == node)
+        case ("", "nodes/status"):
+            return verb in ("get", *_WRITE) and target.name == node
+        case ("coordination.k8s.io", "leases"):
+            own = target.namespace == _LEASE_NAMESPACE and target.name in ("", node)
+            return own and (
+                verb == "create" or (bool(target.name) and verb in ("get", *_WRITE, "delete"))
+            )
+        case ("", "pods"):
+            if verb in ("list", "watch"):
+                return f"spec.nodeName={node}" in target.field_selector.split(",")
+            return verb in ("get", "delete") and _is_own_pod(store, node, target)
+        case ("", "pods/status"):
+            return verb in ("get", *_WRITE) and _is_own_pod(store, node, target)
+        case ("", "events"):
+            return verb in ("create", *_WRITE)
+        case ("", "configmaps" | "secrets" as plural):
+            return verb == "get" and _is_referenced(store, node, plural, target)
+        case _:
+            return False
+
+
+def admits(node: str, storage: str, obj: Any) -> bool:
+    """Tell whether a new object is one that `node` may create."""
+    if storage not in ("nodes", _LEASES):
+        return True
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    return isinstance(metadata, dict) and metadata.get("name") == node
+
+
+def _is_own_pod(store: Store, node: str, target: Target) -> bool:
+    entry = store.latest("pods", target.namespace, target.name)
+    # A pod that is gone is answered with 404, which a node has to tell from "not yours".
+    return entry is None or entry.parse().get("spec", {}).get("nodeName") == node
+
+
+def _is_referenced(store: Store, node: str, plural: str, target: Target) -> bool:
+    kind = "configMap" if plural == "configmaps" else "secret"
+    quoted = f'"{target.name}"'.encode()
+    for entry in store.entries("pods", target.namespace):
+        if quoted in entry.raw:
+            spec = entry.parse().get("spec", {})
+            if spec.get("nodeName") == node and _refers(spec, kind, target.name):
+                return True
+    return False
+
+
+def _refers(spec: Object, kind: str, name: str) -> bool:
+    """Tell whether a pod's volumes, environment or pull secrets name the object."""
+    key = "secretName" if kind == "secret" else "name"
+    for volume in spec.get("volumes") or ():
+        sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
+        for source in sources:
+            reference = source.get(kind) or {}
+            if name in (reference.get(key), reference.get("name")):
+                return True
+    containers = (spec.get("containers") or []) + (spec.get("initContainers") or [])
+    for container in containers:
+        variables = [env.get("valueFrom") or {} for env in container.get("env") or ()]
+        references = [source.get(f"{kind}KeyRef") or {} for source in variables]
+        references += [source.get(f"{kind}Ref") or {} for source in container.get("envFrom") or ()]
+        if any(reference.get("name") == name for reference in references):
+            return True
+    pulls = spec.get("imagePullSecrets") or () if kind == "secret" else ()
+    return any(reference.get("name") == name for reference in pulls)

@@ -1,0 +1,1 @@
+"""Which kinds there are and what shape they have; knows no stored object and no request."""

@@ -1,0 +1,1 @@
+"""The patch types, applied to plain dicts; knows neither store nor HTTP."""

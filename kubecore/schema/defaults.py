@@ -1,0 +1,97 @@
+"""Defaults of the built-in kinds, as the API server's `SetDefaults_*` fill them in."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from kubecore.kinds.resource import Resource
+from kubecore.schema.defaults_pods import default_pod
+
+Object = dict[str, Any]
+_RBAC = "rbac.authorization.k8s.io"
+
+
+def apply_builtin_defaults(resource: Resource, obj: Object) -> None:
+    """Fill in, in place, what the sender left out."""
+    if fill := _DEFAULTS.get(resource.group_resource):
+        fill(obj)
+
+
+def _namespace(namespace: Object) -> None:
+    namespace.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
+    metadata = namespace.setdefault("metadata", {})
+    labels = metadata.setdefault("labels", {})
+    labels["kubernetes.io/metadata.name"] = metadata.get("name", "")
+    namespace.setdefault("status", {}).setdefault("phase", "Active")
+
+
+def _secret(secret: Object) -> None:
+    secret.setdefault("type", "Opaque")
+    plain = secret.pop("stringData", None)
+    if plain:
+        encoded = {k: base64.b64encode(v.encode()).decode() for k, v in plain.items()}
+        secret["data"] = {**(secret.get("data") or {}), **encoded}
+
+
+def _service(service: Object) -> None:
+    spec = service.setdefault("spec", {})
+    service.setdefault("status", {}).setdefault("loadBalancer", {})
+    spec.setdefault("type", "ClusterIP")
+    spec.setdefault("sessionAffinity", "None")
+    for port in spec.get("ports") or []:
+        port.setdefault("protocol", "TCP")
+        port.setdefault("targetPort", port.get("port"))
+    if spec["type"] == "ExternalName":
+        return
+    spec.setdefault("internalTrafficPolicy", "Cluster")
+    if spec["type"] == "ClusterIP":
+        # There is no service network here: a service is headless unless it says otherwise.
+        spec.setdefault("clusterIP", "None")
+    if "clusterIP" in spec:
+        spec.setdefault("clusterIPs", [spec["clusterIP"]])
+
+
+def _structs(obj: Object) -> None:
+    """Go writes a struct even where it is empty, and clients count on it."""
+    obj.setdefault("spec", {})
+    if obj.get("kind") == "Node":
+        obj.setdefault("status", {})
+
+
+def _endpoints(endpoints: Object) -> None:
+    for subset in endpoints.get("subsets") or []:
+        for port in subset.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+
+
+def _role_binding(binding: Object) -> None:
+    if "roleRef" in binding:
+        binding["roleRef"].setdefault("apiGroup", _RBAC)
+    for subject in binding.get("subjects") or []:
+        if subject.get("kind") in ("User", "Group"):
+            subject.setdefault("apiGroup", _RBAC)
+
+
+def _crd(crd: Object) -> None:
+    spec = crd.get("spec") or {}
+    names = spec.get("names") or {}
+    if kind := names.get("kind"):
+        names.setdefault("singular", kind.lower())
+        names.setdefault("listKind", f"{kind}List")
+    spec.setdefault("conversion", {"strategy": "None"})
+
+
+_DEFAULTS: dict[str, Callable[[Object], None]] = {
+    "pods": default_pod,
+    "namespaces": _namespace,
+    "nodes": _structs,
+    "leases.coordination.k8s.io": _structs,
+    "secrets": _secret,
+    "services": _service,
+    "endpoints": _endpoints,
+    f"rolebindings.{_RBAC}": _role_binding,
+    f"clusterrolebindings.{_RBAC}": _role_binding,
+    "customresourcedefinitions.apiextensions.k8s.io": _crd,
+}

@@ -1,0 +1,195 @@
+"""Rules of the built-in kinds beyond types: on create, and on what an update may change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from kubecore.kinds.crds import crd_causes
+from kubecore.kinds.resource import Resource
+from kubecore.schema.validation_pods import check_pod, check_pod_update
+from kubecore.values.invalid import (
+    Cause,
+    duplicate,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+    too_long,
+)
+from kubecore.values.names import label_value_problem, qualified_name_problem
+
+Object = dict[str, Any]
+
+# Kubernetes' limit for all values of one config map or secret together.
+MAX_CONTENT_BYTES = 1 << 20
+MAX_KEY_CHARS = 253
+_KEY_RE = re.compile("[-._a-zA-Z0-9]+")
+_KEY_TEXT = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
+    "'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+)
+_CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+_RBAC = "rbac.authorization.k8s.io"
+
+
+def check_builtin(resource: Resource, obj: Object) -> list[Cause]:
+    """Return what is wrong with a decoded and defaulted object; missing fields were found before."""
+    rules = _RULES.get(resource.group_resource)
+    return rules(obj) if rules else []
+
+
+def check_update(resource: Resource, obj: Object, old: Object) -> list[Cause]:
+    """Return what `obj` changes that may not change once `old` is there."""
+    rules = _UPDATE_RULES.get(resource.group_resource)
+    return rules(obj, old) if rules else []
+
+
+def _check_content(obj: Object) -> list[Cause]:
+    causes: list[Cause] = []
+    total = 0
+    for part in ("data", "binaryData"):
+        for key, value in (obj.get(part) or {}).items():
+            total += len(value)
+            if len(key) > MAX_KEY_CHARS:
+                rule = f"must be no more than {MAX_KEY_CHARS} characters"
+                causes.append(invalid(f"{part}[{key[:64]}]", key, rule))
+            elif not _KEY_RE.fullmatch(key) or key in (".", ".."):
+                causes.append(invalid(f"{part}[{key}]", key, _KEY_TEXT))
+    shared = (obj.get("data") or {}).keys() & (obj.get("binaryData") or {}).keys()
+    causes += [
+        invalid(f"data[{key}]", key, "duplicate of key present in binaryData") for key in shared
+    ]
+    if total > MAX_CONTENT_BYTES:
+        causes.append(too_long("data", MAX_CONTENT_BYTES))
+    return causes
+
+
+def _check_node(node: Object) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[tuple[str, str]] = set()
+    for index, taint in enumerate(node.get("spec", {}).get("taints") or []):
+        field, key, effect = f"spec.taints[{index}]", taint.get("key", ""), taint.get("effect", "")
+        if key and (problem := qualified_name_problem(key)):
+            causes.append(invalid(f"{field}.key", key, problem))
+        if problem := label_value_problem(taint.get("value", "")):
+            causes.append(invalid(f"{field}.value", taint["value"], problem))
+        known = ["NoExecute", "NoSchedule", "PreferNoSchedule"]
+        if effect and effect not in known:
+            causes.append(not_supported(f"{field}.effect", effect, known))
+        if (key, effect) in seen:
+            causes.append(duplicate(field, {"key": key, "effect": effect}))
+        seen.add((key, effect))
+    return causes
+
+
+def _check_event(event: Object) -> list[Cause]:
+    namespace = event["metadata"].get("namespace", "")
+    about = event.get("involvedObject", {}).get("namespace", "")
+    if about and about != namespace:
+        return [invalid("involvedObject.namespace", about, "does not match event.namespace")]
+    # An event about a cluster-scoped object lives in `default`; so do kubelets' about their node.
+    return []
+
+
+def _check_lease(lease: Object) -> list[Cause]:
+    duration = lease.get("spec", {}).get("leaseDurationSeconds")
+    if duration is not None and duration <= 0:
+        return [invalid("spec.leaseDurationSeconds", duration, "must be greater than 0")]
+    return []
+
+
+def _check_service(service: Object) -> list[Cause]:
+    spec = service["spec"]
+    causes: list[Cause] = []
+    kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]
+    if spec["type"] not in kinds:
+        causes.append(not_supported("spec.type", spec["type"], kinds))
+    if spec["type"] == "ExternalName" and not spec.get("externalName"):
+        causes.append(required("spec.externalName"))
+    ports = spec.get("ports") or []
+    if not ports and spec["type"] != "ExternalName" and spec.get("clusterIP") != "None":
+        causes.append(required("spec.ports"))
+    for index, port in enumerate(ports):
+        field = f"spec.ports[{index}]"
+        if not 1 <= port.get("port", 0) <= 65535:
+            rule = "must be between 1 and 65535, inclusive"
+            causes.append(invalid(f"{field}.port", port.get("port", 0), rule))
+        if len(ports) > 1 and not port.get("name"):
+            causes.append(required(f"{field}.name"))
+    return causes
+
+
+def _check_binding(binding: Object) -> list[Cause]:
+    causes: list[Cause] = []
+    role = binding.get("roleRef") or {}
+    if role.get("apiGroup", _RBAC) != _RBAC:
+        causes.append(not_supported("roleRef.apiGroup", role["apiGroup"], [_RBAC]))
+    known = ["ClusterRole", "Role"] if binding["kind"] == "RoleBinding" else ["ClusterRole"]
+    if role.get("kind") and role["kind"] not in known:
+        causes.append(not_supported("roleRef.kind", role["kind"], known))
+    for index, subject in enumerate(binding.get("subjects") or []):
+        kinds = ["Group", "ServiceAccount", "User"]
+        if subject.get("kind") not in kinds:
+            causes.append(not_supported(f"subjects[{index}].kind", subject.get("kind"), kinds))
+        if subject.get("kind") == "ServiceAccount" and not subject.get("namespace"):
+            causes.append(required(f"subjects[{index}].namespace"))
+    return causes
+
+
+def _content_update(obj: Object, old: Object) -> list[Cause]:
+    causes: list[Cause] = []
+    if obj.get("type") != old.get("type"):
+        causes.append(invalid("type", obj.get("type"), "field is immutable"))
+    if not old.get("immutable"):
+        return causes
+    if not obj.get("immutable"):
+        causes.append(forbidden("immutable", "field is immutable when `immutable` is set"))
+    causes += [
+        forbidden(part, "field is immutable when `immutable` is set")
+        for part in ("data", "binaryData")
+        if (obj.get(part) or {}) != (old.get(part) or {})
+    ]
+    return causes
+
+
+def _binding_update(binding: Object, old: Object) -> list[Cause]:
+    if binding.get("roleRef") == old.get("roleRef"):
+        return []
+    return [invalid("roleRef", binding.get("roleRef"), "cannot change roleRef")]
+
+
+def _crd_update(crd: Object, old: Object) -> list[Cause]:
+    fields = (("group",), ("scope",), ("names", "plural"), ("names", "kind"))
+    causes = []
+    for path in fields:
+        now, before = crd.get("spec", {}), old.get("spec", {})
+        for key in path:
+            now, before = now.get(key, {}), before.get(key, {})
+        if now != before:
+            causes.append(invalid(".".join(("spec", *path)), now, "field is immutable"))
+    return causes
+
+
+_RULES: dict[str, Callable[[Object], list[Cause]]] = {
+    "pods": check_pod,
+    "nodes": _check_node,
+    "configmaps": _check_content,
+    "secrets": _check_content,
+    "events": _check_event,
+    "services": _check_service,
+    "leases.coordination.k8s.io": _check_lease,
+    f"rolebindings.{_RBAC}": _check_binding,
+    f"clusterrolebindings.{_RBAC}": _check_binding,
+    _CRDS: crd_causes,
+}
+
+_UPDATE_RULES: dict[str, Callable[[Object, Object], list[Cause]]] = {
+    "pods": check_pod_update,
+    "configmaps": _content_update,
+    "secrets": _content_update,
+    f"rolebindings.{_RBAC}": _binding_update,
+    f"clusterrolebindings.{_RBAC}": _binding_update,
+    _CRDS: _crd_update,
+}

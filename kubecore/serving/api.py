@@ -1,0 +1,63 @@
+"""The front of the API: who is asking, may they, and an answer to everything, errors included."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+
+from kubecore.access import authn
+from kubecore.access.authn import User
+from kubecore.access.authz import Authorizer
+from kubecore.access.target import target_of
+from kubecore.errors import ApiStatusError, bad_request
+from kubecore.objects.operations import Operations
+from kubecore.serving.answers import error_answer
+from kubecore.serving.api_documents import DocumentApi
+from kubecore.serving.api_objects import ObjectApi
+from kubecore.serving.requests import MAX_BODY_BYTES
+
+logger = logging.getLogger(__name__)
+
+
+class Api:
+    """The web application."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._authorizer = Authorizer(operations.store)
+        self._objects = ObjectApi(operations, operations.registry, self._authorizer)
+        self._documents = DocumentApi(operations.registry)
+
+    def application(self) -> web.Application:
+        """Return the aiohttp application, to be run once."""
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        return app
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._serve(request)
+        except ApiStatusError as exc:
+            if exc.status >= 500 and exc.status != 501:
+                logger.warning("%s %s: %s", request.method, request.path, exc.message)
+            return error_answer(exc)
+        except RecursionError:
+            return error_answer(bad_request("the body is nested too deeply"))
+        except Exception:  # the boundary of one request: its fault must not reach the others
+            logger.exception("%s %s failed", request.method, request.path)
+            problem = "an internal error was logged; the request had no effect or is incomplete"
+            return error_answer(ApiStatusError(500, "InternalError", problem))
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        user, target = self._user(request), target_of(request)
+        self._authorizer.require(user, target)
+        if target.plural:
+            return await self._objects.serve(request, user, target)
+        return self._documents.serve(request, target)
+
+    def _user(self, request: web.Request) -> User:
+        user = authn.user_of(request)
+        wanted, needed = authn.impersonated(request)
+        for target in needed:
+            self._authorizer.require(user, target)
+        return wanted or user

@@ -1,0 +1,1 @@
+"""All current objects, durable in one SQLite file; knows bytes and keys, no kinds and no rules."""

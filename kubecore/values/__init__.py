@@ -1,0 +1,1 @@
+"""How single values are written and judged, and the causes that say what is wrong; knows no kinds."""

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecore.edged.spec.podspec import PodSpecError, decode_identity, decode_pod
+from edgecore.edged.spec.quantity import parse_quantity
+from edgecore.edged.spec.unserved import unserved_fields, unserved_volume
+from tests.fakes.pods import container, make_pod, pod_object
+
+
+def decode(obj):
+    return decode_pod(json.dumps(obj).encode())
+
+
+def test_nulls_are_as_good_as_absent():
+    pod, tree = decode(pod_object(initContainers=None, volumes=None))
+    assert pod.spec.init_containers == ()
+    assert "volumes" not in tree["spec"]
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("busybox", "Always"),
+        ("busybox:latest", "Always"),
+        ("host:5000/busybox", "Always"),
+        ("busybox:1", "IfNotPresent"),
+        ("host:5000/busybox:1", "IfNotPresent"),
+        ("busybox@sha256:" + "0" * 64, "IfNotPresent"),
+    ],
+)
+def test_the_pull_policy_follows_the_tag(image, policy):
+    pod = make_pod(containers=[{"name": "app", "image": image}])
+    assert pod.spec.containers[0].pull_policy == policy
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'"x"', b"null", b"\xff", b"[" * 100_000])
+def test_what_is_no_pod_is_refused_without_a_crash(body):
+    with pytest.raises(PodSpecError):
+        decode_pod(body)
+    assert decode_identity(body) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda c: st.lists(c) | st.dictionaries(st.text(), c),
+    )
+)
+def test_any_json_for_a_spec_is_a_pod_or_refused(spec):
+    try:
+        _, tree = decode({**pod_object(), "spec": spec})
+    except PodSpecError:
+        return
+    unserved_fields(tree)
+
+
+def test_a_plain_pod_as_the_api_server_defaults_it_has_nothing_unserved():
+    spec = {
+        "dnsPolicy": "ClusterFirst",
+        "enableServiceLinks": True,
+        "preemptionPolicy": "PreemptLowerPriority",
+        "priority": 0,
+        "restartPolicy": "Always",
+        "schedulerName": "default-scheduler",
+        "securityContext": {},
+        "serviceAccount": "default",
+        "serviceAccountName": "default",
+        "terminationGracePeriodSeconds": 30,
+        "tolerations": [{"key": "x", "operator": "Exists"}],
+        "nodeSelector": {"a": "b"},
+    }
+    defaulted = container(
+        resources={},
+        terminationMessagePath="/dev/termination-log",
+        terminationMessagePolicy="File",
+        ports=[{"containerPort": 80, "protocol": "TCP"}],
+    )
+    assert unserved_fields(decode(pod_object(containers=[defaulted], **spec))[1]) == []
+
+
+def test_every_field_without_a_place_is_named():
+    spec = {"shareProcessNamespace": True, "imagePullSecrets": [{"name": "s"}], "hostUsers": False}
+    app = container(
+        livenessProbe={"exec": {"command": ["true"]}},
+        lifecycle={"preStop": {"sleep": {"seconds": 1}}},
+        securityContext={"appArmorProfile": {"type": "Unconfined"}, "runAsNonRoot": True},
+        volumeMounts=[{"name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional"}],
+    )
+    assert unserved_fields(decode(pod_object(containers=[app], **spec))[1]) == [
+        "spec.containers.lifecycle",
+        "spec.containers.livenessProbe",
+        "spec.containers.securityContext.appArmorProfile",
+        "spec.containers.securityContext.runAsNonRoot",
+        "spec.containers.volumeMounts.mountPropagation",
+        "spec.hostUsers",
+        "spec.imagePullSecrets",
+        "spec.shareProcessNamespace",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("volume", "problem"),
+    [
+        ({"emptyDir": {}}, None),
+        ({"nfs": {"server": "x", "path": "/"}}, "volume type nfs is not served yet"),
+        ({"persistentVolumeClaim": {"claimName": "c"}}, "volume type persistentVolumeClaim is not served yet"),
+        ({}, "no volume type is set"),
+        ({"emptyDir": {"medium": "HugePages"}}, "emptyDir medium HugePages is not served yet"),
+        (
+            {"projected": {"sources": [{"clusterTrustBundle": {"path": "x"}}]}},
+            "projected volume source clusterTrustBundle is not served yet",
+        ),
+    ],
+)  # fmt: skip
+def test_a_volume_type_that_is_not_served_is_named(volume, problem):
+    found = unserved_volume(decode(pod_object(volumes=[{"name": "v", **volume}]))[1])
+    assert found == (problem and ("v", problem))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("500m", "0.5"),
+        ("64Mi", "67108864"),
+        ("2e3", "2000"),
+        ("1E", "1e18"),
+        (".5k", "500"),
+        (3, "3"),
+    ],
+)
+def test_quantities(text, value):
+    assert parse_quantity(text) == parse_quantity(value)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1 Gi", "1KB", "--1", "1e", "1e99999999999"])
+def test_what_is_no_quantity_is_refused(text):
+    with pytest.raises(ValueError, match="not a quantity"):
+        parse_quantity(text)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import uvloop
 from figures import Figure, publish, spoken, table
-from sync_codec import codec_figures, sqlite_rows_per_s
+from sync_codec import codec_figures, record_rates, sqlite_rows_per_s
 from sync_edge import BACKGROUND_PER_S, Site, percentile, site
 
 from synccore.codec import COMPILED
@@ -29,7 +29,6 @@ EXIT_USAGE = 2
 async def path_figures(runs: int, duration_s: float, probes: int) -> tuple[list[Figure], str]:
     """Return the figures of the whole path, and the spread and the delays by direction for people."""
     rates: dict[str, list[float]] = {}
-    delays_ms: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="armadillo-") as name:
         folder = Path(name)
         async with site(folder) as parts:
@@ -37,8 +36,7 @@ async def path_figures(runs: int, duration_s: float, probes: int) -> tuple[list[
             for _ in range(runs):
                 for what, rate in (await _one_run(parts, duration_s)).items():
                     rates.setdefault(what, []).append(rate)
-            for what, found in (await parts.latencies(probes)).items():
-                delays_ms[what] = found
+            delays_ms = await parts.latencies(probes)
         rates["limit.sqlite"] = []
         for run in range(runs):
             (folder / f"{run}").mkdir()
@@ -79,6 +77,12 @@ def _details(rates: dict[str, list[float]], delays_ms: dict[str, list[float]]) -
     )
 
 
+def record_codec(runs: int) -> str:
+    """Return a table of the other codec, that of records with bodies, for people."""
+    header = ("records of 200 bytes, deltas/s", "compiled", "Python")
+    return table(header, [(what, *map(spoken, rates)) for what, *rates in record_rates(runs)])
+
+
 def main() -> int:
     """Return the exit status: 0, or 2 if the compiled codec is missing."""
     parser = argparse.ArgumentParser(description="the sync path at rate")
@@ -95,7 +99,8 @@ def main() -> int:
         return EXIT_USAGE
     codec = codec_figures(arguments.runs)
     path, details = uvloop.run(path_figures(arguments.runs, arguments.seconds, arguments.probes))
-    publish("The sync path at rate", [*codec, *path], as_json=arguments.json, notes=details)
+    notes = f"{record_codec(arguments.runs)}\n\n{details}"
+    publish("The sync path at rate", [*codec, *path], as_json=arguments.json, notes=notes)
     return 0
 
 

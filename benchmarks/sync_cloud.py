@@ -161,12 +161,16 @@ async def _raw_server(settings: HubSettings) -> _Raw:
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(service, {method: handler}),)
     )
-    pair = (Path(settings.key_file).read_bytes(), Path(settings.cert_file).read_bytes())
-    authority = Path(settings.client_ca_file).read_bytes()
-    credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
+    credentials = _credentials(settings)
     port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
     return _Raw(server, port)
+
+
+def _credentials(settings: HubSettings) -> grpc.ServerCredentials:
+    pair = (Path(settings.key_file).read_bytes(), Path(settings.cert_file).read_bytes())
+    authority = Path(settings.client_ca_file).read_bytes()
+    return grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
 
 
 def _answer(value: object) -> None:

@@ -8,16 +8,19 @@ import statistics
 import time
 from array import array
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from figures import Figure
 
+from synccore.messages import Delta, ObjectKey, Op
 from synccore.series import Series
 
 READINGS, DEVICES, PROPERTIES = 10_000, 100, 10
 SERIES = DEVICES * PROPERTIES
+RECORDS = 1_000
 NAMES = [
     Series(f"default/pump-{device:04}", f"property-{prop}")
     for device in range(DEVICES)
@@ -50,6 +53,24 @@ def codec_figures(runs: int) -> list[Figure]:
     return figures
 
 
+def record_rates(runs: int) -> list[tuple[str, float, float]]:
+    """Return deltas/s of whole records, (what, compiled, Python): objects are made of each, so it is slower."""
+    found = []
+    codecs = [import_module(f"synccore.{name}") for name in ("_codec", "_codec_py")]
+    deltas = [
+        Delta(Op.UPSERT, ObjectKey("Pod", "default", f"web-{n}"), "u-1", n, body=bytes(200))
+        for n in range(RECORDS)
+    ]
+    batch = codecs[0].encode_batch(deltas)
+    for what, argument in (("encode", deltas), ("decode", batch)):
+        calls = [partial(getattr(codec, f"{what}_batch"), argument) for codec in codecs]
+        compiled, python = (
+            statistics.median(_rate(call, RECORDS) for _ in range(runs)) for call in calls
+        )
+        found.append((what, compiled, python))
+    return found
+
+
 def sqlite_rows_per_s(folder: Path, duration_s: float) -> float:
     """Return how many small rows a bare sqlite3 makes durable, a thousand to a commit, as the edge's store is set."""
     database = sqlite3.connect(folder / "limit.db", isolation_level=None)
@@ -79,10 +100,10 @@ def _calls(samples: ModuleType, codec: ModuleType) -> dict[str, Callable[[], obj
     }
 
 
-def _rate(call: Callable[[], object], least_s: float = 0.2) -> float:
+def _rate(call: Callable[[], object], size: int = READINGS, least_s: float = 0.2) -> float:
     call()
     begun_s, count = time.perf_counter(), 0
     while (spent_s := time.perf_counter() - begun_s) < least_s:
         call()
-        count += READINGS
+        count += size
     return count / spent_s

@@ -132,14 +132,9 @@ class Site:
 
     async def raw_bytes_per_s(self, duration_s: float) -> float:
         """Return bytes/s of bare gRPC with the same TLS and messages as large as a block."""
-        credentials = grpc.ssl_channel_credentials(
-            Path(self._settings.ca_file).read_bytes(),
-            Path(self._settings.key_file).read_bytes(),
-            Path(self._settings.cert_file).read_bytes(),
-        )
         message = bytes(BATCH_TARGET_BYTES)
         address = f"127.0.0.1:{self._raw_port}"
-        async with grpc.aio.secure_channel(address, credentials) as channel:
+        async with grpc.aio.secure_channel(address, _credentials(self._settings)) as channel:
             call = channel.stream_stream(RAW_METHOD)()
             begun_s, size_bytes = time.monotonic(), 0
             while time.monotonic() - begun_s < duration_s:
@@ -249,6 +244,14 @@ def percentile(values: list[float], share: float) -> float:
     return statistics.quantiles(values, n=1000, method="inclusive")[round(share * 1000) - 1]
 
 
+def _credentials(settings: HubSettings) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        Path(settings.ca_file).read_bytes(),
+        Path(settings.key_file).read_bytes(),
+        Path(settings.cert_file).read_bytes(),
+    )
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -259,9 +262,9 @@ def _free_port() -> int:
 def _sent_bytes(server: str) -> int:
     """Return what the kernel has sent on this process's connection to `server`, TLS and HTTP/2 included."""
     total = 0
-    for entry in os.listdir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         try:
-            with socket.socket(fileno=os.dup(int(entry))) as peer:
+            with socket.socket(fileno=os.dup(int(entry.name))) as peer:
                 host, port, *_ = peer.getpeername()
                 if f"{host.removeprefix('::ffff:')}:{port}" == server:
                     found = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)

@@ -150,7 +150,9 @@ class CloudSession(Session[CloudMessage]):
             batch.append(delta._replace(change_id=change_id))
             size_bytes += len(delta.body) + _KEY_BYTES
             taken.append(key)
-        for key in taken:  # not one by one above: finding the first key steps over all that went before
+        for (
+            key
+        ) in taken:  # not one by one above: finding the first key steps over all that went before
             del pending[key]
         return batch
 

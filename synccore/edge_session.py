@@ -10,9 +10,12 @@ from synccore.errors import LimitError, VersionMismatchError
 from synccore.messages import (
     MAX_INVENTORY_PAGE_BYTES,
     PROTOCOL_VERSION,
+    Delta,
     EdgeMessage,
     Hello,
     Inventory,
+    Lane,
+    Rejected,
     ReportAll,
     State,
     Synced,
@@ -53,6 +56,10 @@ class EdgeSession(Session[EdgeMessage]):
         super().__init__(now, JOIN_HEARTBEAT_S, window_frames=1)
         self._inventory = inventory
         self._outgoing.append(hello)
+
+    def rejected(self, lane: Lane, delta: Delta, reason: str) -> None:
+        """Tell the cloud that `delta` cannot be kept here; call it before `committed()` of its frame."""
+        self._outgoing.append(Rejected(lane, delta.key, delta.version, delta.change_id, reason))
 
     def _on_welcome(self, welcome: Welcome, now: float) -> list[Any]:
         if welcome.protocol != PROTOCOL_VERSION:

@@ -7,9 +7,6 @@ from itertools import takewhile
 from typing import Protocol
 
 from edgecore.records import SAMPLE_BLOCK, OutboxRow
-from synccore.codec import encode_batch
-from synccore.messages import Delta
-from synccore.samples import with_sequence
 
 # The token of a frame whose block came from a `BlockSource`.
 MEMORY_BLOCK = object()
@@ -24,8 +21,8 @@ class BlockSource(Protocol):
     def restart(self) -> None:
         """Begin a new stream: what was not acknowledged is sent again."""
 
-    def next_block(self) -> bytes | None:
-        """Return the next block to send, or None."""
+    def next_block(self, max_bytes: int) -> bytes | None:
+        """Return the next block to send, of about `max_bytes` at most, or None."""
 
     def acknowledged(self, count: int) -> None:
         """Forget the oldest `count` blocks sent: the cloud has them."""
@@ -40,7 +37,7 @@ class NoBlocks:
     def restart(self) -> None:
         """Nothing is sent again."""
 
-    def next_block(self) -> bytes | None:
+    def next_block(self, max_bytes: int) -> bytes | None:  # noqa: ARG002
         """Return None."""
         return None
 
@@ -49,16 +46,13 @@ class NoBlocks:
         assert not count
 
 
-def first_frame(rows: Sequence[OutboxRow]) -> tuple[bytes, Sequence[OutboxRow]]:
-    """Return the batch that starts with the first of `rows`, and the rows in it. A block has a frame of its own."""
-    report, version = rows[0]
-    if report.key == SAMPLE_BLOCK:
-        return with_sequence(report.body, version), rows[:1]
-    taken = list(takewhile(lambda row: row.report.key != SAMPLE_BLOCK, rows))
-    return encode_batch([_delta(row) for row in taken]), taken
+def is_sample_block(row: OutboxRow) -> bool:
+    """Tell whether a row of the outbox holds a block of readings."""
+    return row.report.key == SAMPLE_BLOCK
 
 
-def _delta(row: OutboxRow) -> Delta:
-    report, version = row
-    # The version is the change's name in both logs: grep finds one change on its whole way.
-    return Delta(report.op, report.key, report.uid, version, body=report.body, change_id=version)
+def first_rows(rows: Sequence[OutboxRow]) -> Sequence[OutboxRow]:
+    """Return the rows that go into the next frame: a block has one of its own."""
+    if is_sample_block(rows[0]):
+        return rows[:1]
+    return list(takewhile(lambda row: not is_sample_block(row), rows))

@@ -16,7 +16,7 @@ from typing import Protocol
 from corekit.errors import EdgeError
 from edgecore.records import SAMPLE_BLOCK, Commit, Report
 from edgecore.samples.columns import WaitingColumns
-from synccore.messages import Lane, Op
+from synccore.messages import BATCH_TARGET_BYTES, Lane, Op
 from synccore.samples import BlockEncoder, check_readings
 from synccore.series import MAX_NAME_BYTES, MAX_NAMES_BYTES, Series, Values
 
@@ -24,8 +24,9 @@ from synccore.series import MAX_NAME_BYTES, MAX_NAMES_BYTES, Series, Values
 MAX_KNOWN_SERIES = 32_768
 # Readings that wait in memory, 20 bytes each. Never below the number of series: coalesced, all must fit.
 MAX_WAITING = MAX_KNOWN_SERIES
-# At 12 bytes each just below 64 KiB, the size of every other batch.
-BLOCK_READINGS = 5_000
+# What a reading takes in a block, its share of the names in it; a long text takes more.
+READING_BYTES = 13
+BLOCK_READINGS = BATCH_TARGET_BYTES // READING_BYTES
 
 
 class SeriesLimitError(EdgeError):
@@ -126,15 +127,15 @@ class SampleBuffer:
         """Begin a new stream: what the old one left unacknowledged is sent again, first."""
         self._again = len(self._in_flight)
 
-    def next_block(self) -> bytes | None:
-        """Return the next block of the memory way to send, or None."""
+    def next_block(self, max_bytes: int = BATCH_TARGET_BYTES) -> bytes | None:
+        """Return the next block of the memory way to send, of about `max_bytes` at most, or None."""
         if self._again:
             block = self._in_flight[-self._again]
             self._again -= 1
             return block
         if not len(self._waiting):
             return None
-        block = self._encoder.encode(*self._waiting.take(BLOCK_READINGS))
+        block = self._encoder.encode(*self._waiting.take(max(max_bytes // READING_BYTES, 1)))
         self._in_flight.append(block)
         if len(self._waiting) <= MAX_WAITING // 2:
             self._room.set()

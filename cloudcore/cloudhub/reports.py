@@ -40,7 +40,7 @@ class ReportQueue:
 
     Bounded: the session admits a window of frames per lane, and nothing else enters.
     A state report that is overtaken by a newer one of its key before it was written is never written; its
-    frame is done when the newer one is. An idle queue holds no tasks but that of `run()`.
+    frame is done when the newer one is.
     """
 
     def __init__(self, node: str, sink: ReportSink, done: Callable[[Lane, int], None]) -> None:
@@ -60,7 +60,9 @@ class ReportQueue:
             # A log entry has a sequence and so a slot of its own; states of a key share one.
             slot = (delta.key, delta.sequence if delta.op is Op.APPEND else 0)
             pending = self._pending.setdefault(slot, _Pending(delta, lane))
-            if pending.lane is not lane:  # a key has one lane; a peer that errs must not turn back time
+            if (
+                pending.lane is not lane
+            ):  # a key has one lane; a peer that errs must not turn back time
                 del self._queued[pending.lane][slot]
             pending.delta, pending.lane = delta, lane
             self._queued.setdefault(lane, {})[slot] = None
@@ -70,12 +72,10 @@ class ReportQueue:
         self._finish(lane)
         self._start()
 
-    async def run(self) -> None:
-        """Write until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            self._start()
-            await asyncio.Event().wait()
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Write from now on, in tasks of `group`; without work there are none."""
+        self._group = group
+        self._start()
 
     def _start(self) -> None:
         if self._group is None:

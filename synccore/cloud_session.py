@@ -64,6 +64,9 @@ class Sent(NamedTuple):
 class CloudSession(Session[CloudMessage]):
     """Compares digests, sends the difference, then changes as they happen. A slow node holds keys, not bodies."""
 
+    # More than the edge's, so that of the two only the edge pings: at five thousand nodes that is half the messages.
+    PATIENCE = 1.5
+
     def __init__(self, now: float, *, heartbeat_s: float, window_frames: int) -> None:
         super().__init__(now, heartbeat_s, window_frames)
         self._hello: Hello | None = None
@@ -94,6 +97,7 @@ class CloudSession(Session[CloudMessage]):
         self._inventory_done = in_sync
         self.state = State.LIVE if in_sync else State.SYNCING
         self._outgoing.append(Welcome(in_sync, self.heartbeat_s, self.window_frames, session_id))
+        self._outgoing.append(self._ping())  # it measures the link while that is empty
         return in_sync
 
     def changed(self, key: ObjectKey, change_id: int = 0) -> None:
@@ -109,6 +113,12 @@ class CloudSession(Session[CloudMessage]):
     def pending_count(self) -> int:
         """Keys that wait to be sent."""
         return sum(map(len, self._pending.values())) + len(self._forget)
+
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether `pump()` and `outgoing()` are worth a call."""
+        waiting = self._inventory_done and (self.state is State.SYNCING or self.pending_count > 0)
+        return waiting or super().has_outgoing
 
     def pump(self) -> list[Sent]:
         """Queue frames of pending keys while lanes have room; return what went into them.

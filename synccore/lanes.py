@@ -22,8 +22,10 @@ MIN_BUDGET_BYTES = 2 << 10
 # 56 Mbit/s at the 600 ms of a satellite; a gigabyte a second at the millisecond of a local network.
 MAX_BUDGET_BYTES = 4 << 20
 MIN_FRAME_BYTES = 1 << 10
-# An answer that is later than the link's own delay by this much waited behind our own bytes.
-QUEUED_S = 0.25
+# How much later than the link's own delay an answer may be: it waited so long behind our own bytes. The first is
+# less than half of the second, so that doubling does not overshoot.
+SHORT_QUEUE_S = 0.1
+LONG_QUEUE_S = 0.25
 # No link is slower by nature than a satellite's: whatever is longer is a queue.
 MAX_NATURAL_S = 0.7
 
@@ -31,7 +33,7 @@ MAX_NATURAL_S = 0.7
 class LinkBudget:
     """How many bytes may be under way, learnt from how long pings take: doubled while they are fast, halved when not.
 
-    A ping is answered as soon as it is read, whatever its peer does with the frames before it; so its time tells
+    The first ping of a session goes before all bytes and shows the link's own delay. A ping is answered as soon as it is read, whatever its peer does with the frames before it; so its time tells
     of the link, and not of a slow disk or a slow Kubernetes API behind it.
     """
 
@@ -75,9 +77,12 @@ class LinkBudget:
         self._probe, self._confirmed = None, reached
         took_s = now - pinged_at
         self._best_s = min(self._best_s, took_s)
-        if took_s > self._best_s + QUEUED_S:
+        queued_s = took_s - self._best_s
+        if queued_s > LONG_QUEUE_S:
             self.budget_bytes = max(self.budget_bytes // 2, MIN_BUDGET_BYTES)
-        elif loaded:  # a fast answer on an idle link says nothing about a loaded one
+        elif (
+            loaded and queued_s <= SHORT_QUEUE_S
+        ):  # a fast answer on an idle link says nothing about a loaded one
             self.budget_bytes = min(self.budget_bytes * 2, MAX_BUDGET_BYTES)
 
 

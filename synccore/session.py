@@ -8,6 +8,7 @@ Source: docs/protocol.md, sections 2, 3 and 6.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -99,12 +100,15 @@ class _ReceiveLane:
 class Session(Generic[M]):
     """One end of a stream. Subclasses add their steps to `_STEPS`; a pair that is absent ends the session."""
 
+    PATIENCE = 1.0  # heartbeats without a ping, either way, until this end sends one
+
     def __init__(self, now: float, heartbeat_s: float, window_frames: int) -> None:
         self.state = State.JOINING
         self.heartbeat_s, self.window_frames = heartbeat_s, window_frames
         self._outgoing: list[M | Frame | Ack | Ping | Pong | Close | TunnelMessage] = []
-        self._sending = {lane: _SendLane() for lane in Lane}
-        self._receiving = {lane: _ReceiveLane() for lane in Lane}
+        # Made when a lane is first used: a cloud holds thousands of sessions, and most of them are idle.
+        self._sending: defaultdict[Lane, _SendLane] = defaultdict(_SendLane)
+        self._receiving: defaultdict[Lane, _ReceiveLane] = defaultdict(_ReceiveLane)
         self._now = self._heard_at = self._pinged_at = now
         self._pings = 0
         self._queue = LaneQueue()
@@ -149,7 +153,7 @@ class Session(Generic[M]):
             self.state = State.CLOSED
             raise PeerSilentError(silent_s)
         joined = self.state in (State.SYNCING, State.LIVE)
-        if joined and now - self._pinged_at >= self.heartbeat_s:
+        if joined and now - self._pinged_at >= self.heartbeat_s * self.PATIENCE:
             self._outgoing.append(self._ping())
 
     @property
@@ -179,6 +183,16 @@ class Session(Generic[M]):
         declared_bytes = 0 if compression is Compression.NONE else raw_bytes
         self._queue.put(Frame(lane, number, batch, compression, declared_bytes))
         sending.next_number += 1
+
+    @property
+    def lanes_sent(self) -> list[Lane]:
+        """Lanes in which something waits to be acknowledged by the peer."""
+        return [lane for lane, sending in self._sending.items() if sending.in_flight]
+
+    @property
+    def lanes_received(self) -> list[Lane]:
+        """Lanes in which something of the peer waits to be durable here."""
+        return [lane for lane, receiving in self._receiving.items() if receiving.came_at]
 
     def unacknowledged_s(self, lane: Lane, now: float) -> float:
         """Return how long the oldest frame of `lane` has waited for its acknowledgement; 0.0 if none does."""
@@ -240,7 +254,8 @@ class Session(Generic[M]):
         del sending.in_flight[: len(tokens)]
         return [Acknowledged(ack.lane, tokens)] if tokens else []
 
-    def _on_ping(self, ping: Ping, _now: float) -> list[Any]:
+    def _on_ping(self, ping: Ping, now: float) -> list[Any]:
+        self._pinged_at = now  # its answer serves both: who is pinged in time need not ping
         self._outgoing.append(Pong(ping.number))
         return []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # A node that does not come within this of its turn has lost it.
 KEPT_S = 60.0
+# Timers fire a moment early, and a turn is not worth a second wait.
+EARLY_S = 0.01
 # Turns that are remembered. Beyond it nodes are told to come back, and queue anew when they do.
 MAX_TURNS = 100_000
 
@@ -30,14 +32,15 @@ class Admission:
         """
         turn = self._turns.get(node)
         if turn is not None and now + at_least_s <= turn + KEPT_S:
-            if now >= turn and not at_least_s:
+            if now >= turn - EARLY_S and not at_least_s:
                 del self._turns[node]
                 return 0.0
             if turn - now >= at_least_s:
                 return turn - now
         self._forget_lost(now)
         # A full burst is saved up at most; what was not used longer ago is gone.
-        self._next_turn = max(self._next_turn + self._apart_s, now + at_least_s - self._burst_s)
+        saved_up = now + at_least_s - self._burst_s + self._apart_s
+        self._next_turn = max(self._next_turn + self._apart_s, saved_up)
         if self._next_turn <= now and not at_least_s:
             return 0.0
         turn = max(self._next_turn, now + max(at_least_s, self._apart_s))

@@ -63,7 +63,11 @@ class Surroundings:
 
 
 class NodeLink:
-    """Serves one node's stream until it breaks. Tasks: receive, send, reports, failure; all end together."""
+    """Serves one node's stream until it breaks.
+
+    Lean, as there are thousands: one task to send, the caller's own to receive, and those that write reports only
+    while there are some. All end together.
+    """
 
     def __init__(
         self, node: str, stream: CloudStream, session: CloudSession, hub: Surroundings
@@ -72,13 +76,12 @@ class NodeLink:
         self._reports = ReportQueue(node, hub.sink, self._report_done)
         self._samples: SampleQueue | None = None  # made for the first block: most nodes send none
         self._database_id = b""
-        self._group: asyncio.TaskGroup | None = None
         self._to_send = asyncio.Event()
-        self._failure: asyncio.Future[EdgeError] = asyncio.get_running_loop().create_future()
+        self._group: asyncio.TaskGroup | None = None
         self._end: EdgeError | None = None  # why we said Close
         self._closed_at = 0.0
         self._view: NodeView | None = None
-        self._reports_wanted = False
+        self._reports_wanted = self._given_up_on = False
 
     @property
     def joined(self) -> bool:
@@ -92,10 +95,10 @@ class NodeLink:
     async def serve(self) -> None:
         """Serve until the stream breaks. Raises: ExceptionGroup with the reason in it."""
         try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                for task in (self._receive, self._send, self._fail, self._reports.run):
-                    group.create_task(task(), name=f"{self._node} {task.__name__}")
+            async with asyncio.TaskGroup() as self._group:
+                self._reports.start(self._group)
+                self._group.create_task(self._send())
+                await self._receive()
         finally:
             if self._view is not None:
                 self._view.close()
@@ -116,9 +119,10 @@ class NodeLink:
 
     def lags_s(self, now: float) -> dict[tuple[str, Lane], float]:
         """Return the age of the oldest unacknowledged frame by direction and lane, where there is one."""
-        lags = {(DOWN, lane): self._session.unacknowledged_s(lane, now) for lane in Lane}
-        lags |= {(UP, lane): self._session.uncommitted_s(lane, now) for lane in Lane}
-        return {which: lag_s for which, lag_s in lags.items() if lag_s}
+        session = self._session
+        lags_s = {(DOWN, lane): session.unacknowledged_s(lane, now) for lane in session.lanes_sent}
+        lags_s |= {(UP, lane): session.uncommitted_s(lane, now) for lane in session.lanes_received}
+        return lags_s
 
     async def _receive(self) -> None:
         try:
@@ -139,7 +143,7 @@ class NodeLink:
     async def _handle(self, event: object) -> None:
         match event:
             case Joining(hello=hello):
-                self._join(hello)
+                await self._join(hello)
                 self._to_send.set()
             case Received(block=block) if block:
                 self._take_block(event)
@@ -164,10 +168,11 @@ class NodeLink:
             hub = self._hub
             self._samples = SampleQueue(self._node, hub.samples, hub.taken, self._reports.release)
             self._group.create_task(self._samples.run(), name=f"{self._node} samples")
-        self._samples.put(received, self._database_id)
+        count = self._samples.put(received, self._database_id)
         self._reports.hold(received)
+        self._hub.counters.moved(UP, received.lane, 0, count, 0)
 
-    def _join(self, hello: Hello) -> None:
+    async def _join(self, hello: Hello) -> None:
         hub = self._hub
         if hello.node_name != self._node:
             raise RefusedError(
@@ -175,7 +180,7 @@ class NodeLink:
                 f"certificate is for node {self._node!r}, not {hello.node_name!r}",
                 60.0,
             )
-        self._admit(hello)
+        await self._admit(hello)
         self._database_id = hello.database_id
         session_id = f"{self._node}-{hello.boot_id[:8]}"
         self._view = hub.source.open(self._node, self._changed, self._given_up)
@@ -188,13 +193,17 @@ class NodeLink:
             extra={"node": self._node, "session": session_id, "agent": hello.agent_version},
         )
 
-    def _admit(self, hello: Hello) -> None:
+    async def _admit(self, hello: Hello) -> None:
         hub, now = self._hub, self._hub.clock()
         if not hub.source.ready(self._node):
             # Spread as well: all nodes ask at once when cloudcore has just started.
             retry_after_s = hub.admission.wait_s(self._node, now, at_least_s=NOT_READY_RETRY_S)
             raise RefusedError("NOT_READY", "cloudcore is still listing", retry_after_s)
         wait_s = hub.admission.wait_s(self._node, now)
+        if 0 < wait_s <= self._session.heartbeat_s:
+            # Soon: it waits where it is. A second TLS handshake would cost more than all that follows.
+            await asyncio.sleep(wait_s)
+            wait_s = hub.admission.wait_s(self._node, hub.clock())
         if wait_s > 0:
             reason = f"many nodes are coming back, {len(hub.admission)} have a turn"
             raise RefusedError("NOT_NOW", reason, wait_s)
@@ -234,12 +243,11 @@ class NodeLink:
             if self._end is not None:
                 raise self._end
 
-    async def _fail(self) -> None:
-        raise await self._failure
-
     def _give_up(self, reason: EdgeError) -> None:
-        if not self._failure.done():
-            self._failure.set_result(reason)
+        """End the stream from outside: neither a read nor a write on a dead link ever returns."""
+        if self._group is not None and not self._given_up_on:
+            self._given_up_on = True
+            self._group.create_task(_raise(reason))
 
     def _close(self, why: EdgeError, code: str, reason: str, retry_after_s: float) -> None:
         self._session.close(code, reason, retry_after_s)
@@ -265,6 +273,10 @@ class NodeLink:
         if logger.isEnabledFor(logging.DEBUG):
             for one in sent:
                 log_change(logger, step, one.key, one.change_id, node=self._node)
+
+
+async def _raise(reason: EdgeError) -> None:
+    raise reason
 
 
 def expected_end(exc: BaseException) -> bool:

@@ -40,7 +40,7 @@ class ReportQueue:
 
     Bounded: the session admits a window of frames per lane, and nothing else enters.
     A state report that is overtaken by a newer one of its key before it was written is never written; its
-    frame is done when the newer one is. An idle queue holds no tasks but that of `run()`.
+    frame is done when the newer one is.
     """
 
     def __init__(self, node: str, sink: ReportSink, done: Callable[[Lane, int], None]) -> None:
@@ -85,12 +85,10 @@ class ReportQueue:
                 break
         self._finish(lane)
 
-    async def run(self) -> None:
-        """Write until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            self._start()
-            await asyncio.Event().wait()
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Write from now on, in tasks of `group`; without work there are none."""
+        self._group = group
+        self._start()
 
     def _start(self) -> None:
         if self._group is None:

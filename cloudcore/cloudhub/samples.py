@@ -55,11 +55,12 @@ class SampleQueue:
         self._decoder = BlockDecoder()
         self._waiting: asyncio.Queue[tuple[Received, SampleOrigin, Readings]] = asyncio.Queue()
 
-    def put(self, received: Received, database_id: bytes) -> None:
-        """Take a frame. Raises: FrameError: its block does not decode."""
+    def put(self, received: Received, database_id: bytes) -> int:
+        """Take a frame; return how many readings are in it. Raises: FrameError: its block does not decode."""
         block = self._decoder.decode(received.block)
         origin = SampleOrigin(self._node, database_id, block.sequence)
         self._waiting.put_nowait((received, origin, block.readings))
+        return len(block.readings)
 
     async def run(self) -> None:
         """Hand on until cancelled."""

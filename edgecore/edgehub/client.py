@@ -77,6 +77,11 @@ class EdgeHub:
         """Whether cloudcore has welcomed us on the present link."""
         return self._link is not None and self._link.joined
 
+    @property
+    def in_sync(self) -> bool:
+        """Whether everything that the cloud had for us has arrived on the present link."""
+        return self._link is not None and self._link.in_sync
+
     def offer(self, report: Report) -> None:
         """Send `report` if connected; forget it otherwise."""
         if self._link is not None and self._link.joined:

@@ -92,6 +92,11 @@ class Link:
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.joined = False
 
+    @property
+    def in_sync(self) -> bool:
+        """Whether every difference has arrived."""
+        return self._session.state is State.LIVE
+
     def offer(self, report: Report) -> None:
         """Send `report` when its lane has room, newest per key."""
         self._volatile[report.key] = report

@@ -219,8 +219,8 @@ def test_pings_are_answered_and_silence_is_noticed_within_two_heartbeats():
     edge, cloud = Edge(), Cloud({})
     talk(edge, cloud)
     edge.session.tick(5.0)
-    assert edge.session.outgoing() == [Ping(1)]
-    edge.session.receive(Pong(1), 6.0)
+    assert edge.session.outgoing() == [Ping(2)]  # the first was sent on joining
+    edge.session.receive(Pong(2), 6.0)
     edge.session.tick(15.9)
     with pytest.raises(PeerSilentError):
         edge.session.tick(16.0)

@@ -13,5 +13,5 @@ fuzz: ; $(DEV) deploy/fuzz.sh $(if $(filter command line,$(origin SECONDS)),--se
 lint: ; $(DEV) sh -c "ruff format --check . && ruff check . && lint-imports"
 type: ; $(DEV) mypy
 proto: ; $(DEV) deploy/proto.sh
-bench: ; $(DEV) python benchmarks/memory.py $(ARGS)
+bench: ; $(DEV) sh -c "python benchmarks/memory.py $(ARGS) && python benchmarks/sync.py $(ARGS)"
 clean: ; @deploy/clean.sh

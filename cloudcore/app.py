@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from cloudcore import metrics
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.server import CloudHub
 from cloudcore.devicecontroller.controller import DeviceController
@@ -15,7 +14,8 @@ from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informers
 from cloudcore.kube.kubeconfig import load_endpoint
 from cloudcore.kube.resources import DEVICE_MODELS, DEVICES
-from cloudcore.metrics import MetricsServer
+from cloudcore.metrics import MetricsServer, PrometheusCounters
+from cloudcore.samples import SampleFanout
 from cloudcore.seams import ReportSink
 from cloudcore.settings import CloudSettings
 from corekit.daemon import run_daemon
@@ -35,11 +35,12 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     """Run all components until `stop` is set."""
     logger.info("cloudcore: starting", extra={"codec": "compiled" if COMPILED else "python"})
     endpoint = await asyncio.to_thread(load_endpoint, settings.kube.kubeconfig)
-    async with KubeClient(endpoint) as client:
+    # Leases have connections of their own: heartbeats must not wait behind the writes of a thousand pods.
+    async with KubeClient(endpoint) as client, KubeClient(endpoint) as urgent:
         informers = Informers(client, settings.kube)
         controller = EdgeController(informers, client, settings.kube)
         fence = DatabaseFence(controller.recorded_database)
-        reports = NodeReports(informers, client, database_of=fence.annotation)
+        reports = NodeReports(informers, client, urgent=urgent, database_of=fence.annotation)
         devices = DeviceController(
             client,
             settings.devices,
@@ -53,6 +54,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             sink=ReportRouter(reports, devices),
             counters=PrometheusCounters(),
             fence=fence,
+            samples=SampleFanout(),
         )
         await run_components(
             [MetricsServer(settings.metrics, settings.hub), informers, controller, devices, hub],
@@ -70,15 +72,3 @@ class ReportRouter:
         """Return when the report is durable or can never be."""
         sink = self._devices if delta.key.kind == "Device" else self._nodes
         await sink.write(node, delta)
-
-
-class PrometheusCounters:
-    """`HubCounters` over prometheus_client."""
-
-    def sent(self, kind: str, op: str, count: int) -> None:
-        """Count deltas sent downstream."""
-        metrics.sent_objects.labels(kind, op).inc(count)
-
-    def joined(self, *, in_sync: bool) -> None:
-        """Count a node that joined."""
-        metrics.joins.labels("in_sync" if in_sync else "resync").inc()

@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
 from cloudcore.settings import HubSettings, MetricsSettings
 from corekit.errors import SETTINGS, ConfigError
+from synccore.messages import Lane
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +26,65 @@ reports = Counter(
 losses = Counter(
     "armadillo_lost", "Log entries that nodes gave up before they were sent.", ["lane", "reason"]
 )
+samples = Counter("armadillo_samples", "Readings that came in blocks.")
+sample_blocks = Counter("armadillo_sample_blocks", "Blocks of readings.")
 api_requests = Counter("armadillo_api_requests", "Kubernetes API requests.", ["verb", "code"])
 relists = Counter("armadillo_relists", "Complete lists of one resource.", ["resource"])
 watch_restarts = Counter("armadillo_watch_restarts", "Watches started.", ["resource"])
+
+_WAY_AND_LANE = ["direction", "lane"]
+frames = Counter(
+    "armadillo_sync_frames", "Frames, by direction (up: from the edge).", _WAY_AND_LANE
+)
+deltas = Counter("armadillo_sync_deltas", "Deltas in frames.", _WAY_AND_LANE)
+batch_bytes = Counter("armadillo_sync_bytes", "Bytes of batches on the wire.", _WAY_AND_LANE)
+lag = Gauge(
+    "armadillo_sync_lag_seconds",
+    "Age of the oldest unacknowledged frame of any node.",
+    _WAY_AND_LANE,
+)
+sessions = Gauge("armadillo_sessions", "Nodes that are joined now.")
+session_ends = Counter("armadillo_session_ends", "Streams that ended, by code.", ["code"])
+set_aside = Counter("armadillo_records_set_aside", "Records a node could not keep.", ["kind"])
+# A kind that a node names; only these become labels.
+_KINDS = frozenset({"Pod", "ConfigMap", "Secret", "Device", "DeviceModel"})
+
+
+class PrometheusCounters:
+    """`HubCounters` over prometheus_client."""
+
+    def sent(self, kind: str, op: str, count: int) -> None:
+        """Count deltas sent downstream."""
+        sent_objects.labels(kind, op).inc(count)
+
+    def joined(self, *, in_sync: bool) -> None:
+        """Count a node that joined."""
+        joins.labels("in_sync" if in_sync else "resync").inc()
+
+    def moved(
+        self, direction: str, lane: Lane, frame_count: int, delta_count: int, size_bytes: int
+    ) -> None:
+        """Count what went over the wire in a lane."""
+        labels = (direction, lane.name.lower())
+        if frame_count:
+            frames.labels(*labels).inc(frame_count)
+            batch_bytes.labels(*labels).inc(size_bytes)
+        if delta_count:
+            deltas.labels(*labels).inc(delta_count)
+
+    def ended(self, code: str) -> None:
+        """Count a stream that ended."""
+        session_ends.labels(code).inc()
+
+    def set_aside(self, kind: str) -> None:
+        """Count a record that a node could not keep."""
+        set_aside.labels(kind if kind in _KINDS else "other").inc()
+
+    def gauge(self, session_count: int, lags_s: dict[tuple[str, Lane], float]) -> None:
+        """Note sessions and lags."""
+        sessions.set(session_count)
+        for (direction, lane), lag_s in lags_s.items():
+            lag.labels(direction, lane.name.lower()).set(lag_s)
 
 
 class MetricsServer:

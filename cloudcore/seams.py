@@ -1,16 +1,17 @@
 """What cloudcore's parts share: where a node's records come from, and where its reports go.
 
-`edgecontroller` implements `RecordSource`; `edgecontroller` and `devicecontroller` implement `ReportSink`;
-`cloudhub` uses both and knows nothing of Kubernetes.
+`edgecontroller` implements `RecordSource`; `edgecontroller` and `devicecontroller` implement `ReportSink`; whoever
+wants every value of devices implements `SampleSink`; `cloudhub` uses them and knows nothing of Kubernetes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from synccore.index import RecordIndex
 from synccore.messages import Delta, ObjectKey
+from synccore.series import Readings
 
 
 class NodeView(Protocol):
@@ -55,3 +56,22 @@ class ReportSink(Protocol):
         """Return when `delta` of `node` is durable beyond cloudcore, or can never be (its object is gone,
         the API server calls it invalid: said in the log). Retries what may pass; never raises KubeApiError.
         """
+
+
+class SampleOrigin(NamedTuple):
+    """Where a block of readings comes from.
+
+    Shapes:  sequence: with the database id the block's name, the same whenever it is sent, so that who stores
+             blocks can tell one that it has; 0: it was in no database and is not sent after a restart.
+    """
+
+    node: str
+    database_id: bytes
+    sequence: int
+
+
+class SampleSink(Protocol):
+    """Takes readings that come at rate: no write to the Kubernetes API for any of them."""
+
+    async def take(self, origin: SampleOrigin, readings: Readings) -> None:
+        """Return when the readings are taken over: the edge forgets them then. Waiting here slows the node down."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from corekit.errors import SETTINGS, ConfigError
 from corekit.settings import LogSettings
 
 
@@ -29,6 +30,17 @@ class HubSettings:
     window_frames: int = (
         16  # unacknowledged frames per lane: 600 ms of satellite at 64 KiB is 14 Mbit/s
     )
+    # Joins; above it nodes are told when to come back. One costs 3 ms of a core with TLS, and 5,000 are in
+    # within half a minute.
+    admit_per_s: float = 300.0
+    admit_burst: int = 300  # what may come in at once after a quiet time
+
+    def __post_init__(self) -> None:
+        """Refuse a rate that lets nobody in."""
+        if not self.admit_per_s > 0:
+            raise ConfigError(SETTINGS, "hub.admit_per_s", f"{self.admit_per_s} is not above 0")
+        if self.admit_burst < 1:
+            raise ConfigError(SETTINGS, "hub.admit_burst", f"{self.admit_burst} is not above 0")
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,14 @@ def configure_logging(*, json_lines: bool, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
+def log_change(
+    logger: logging.Logger, step: str, key: object, change_id: int, **fields: object
+) -> None:
+    """Log at DEBUG that a change of `key` passed `step`; grep for its `change=` follows it through both sides."""
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug("%s %s", step, key, extra={"change": f"{change_id:x}", **fields})
+
+
 class RepeatedFault:
     """Log a fault that repeats as WARNING once, then DEBUG, and INFO when it clears.
 

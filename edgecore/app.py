@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import socket
+import time
 from pathlib import Path
 
 from corekit.daemon import run_daemon
@@ -13,13 +14,17 @@ from corekit.errors import SETTINGS, ConfigError
 from corekit.lifecycle import Component, run_components
 from edgecore.devicetwin.twins import DeviceTwin
 from edgecore.edged.node.reporter import NodeReporter, node_address
+from edgecore.edged.pods.events import EventRecorder, EventSubject
 from edgecore.edged.pods.manager import Edged
 from edgecore.edged.runtime import ContainerRuntime
+from edgecore.edgehub.applying import EventOf, Rejection
 from edgecore.edgehub.client import EdgeHub
 from edgecore.eventbus.broker import EmbeddedBroker
 from edgecore.eventbus.bus import EventBus
 from edgecore.metamanager.store import MetaStore
 from edgecore.metrics import MetricsServer
+from edgecore.records import Report
+from edgecore.samples.buffer import SampleBuffer
 from edgecore.settings import EdgeSettings, PodSettings
 from synccore.codec import COMPILED
 
@@ -40,7 +45,8 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     logger.info("edgecore: node %s", node, extra={"codec": "compiled" if COMPILED else "python"})
     address = node_address(settings)
     store = MetaStore(Path(settings.store.path), settings.store, node_name=node)
-    hub = EdgeHub(settings.hub, node, store)
+    events = rejection_events(node)
+    hub = EdgeHub(settings.hub, node, store, samples=SampleBuffer(store), event_of=events)
     runtime = choose_runtime(settings.pods, node)
     bus = EventBus(settings.broker, node)
     components: list[Component] = [store]
@@ -65,6 +71,17 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         await run_components(components, stop)
     finally:
         await runtime.close()
+
+
+def rejection_events(node: str) -> EventOf:
+    """Return what makes the Event on this node for a record that it cannot keep."""
+    recorder, subject = EventRecorder(node, time.time), EventSubject("Node", "", node, node)
+
+    def event_of(rejection: Rejection) -> Report | None:
+        message = f"{str(rejection.delta.key)[:300]} cannot be kept here: {rejection.reason}"
+        return recorder.event(subject, "RecordRejected", message, warning=True)
+
+    return event_of
 
 
 def choose_runtime(settings: PodSettings, node: str) -> ContainerRuntime:

@@ -11,6 +11,9 @@ from typing import NamedTuple, Protocol
 
 from synccore.messages import Delta, Lane, ObjectKey, Op
 
+# Key of every outbox row whose body is a block of readings and not JSON.
+SAMPLE_BLOCK = ObjectKey("SampleBlock", "", "")
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from synccore.codec import encode_batch
 from synccore.errors import LimitError, UnexpectedMessageError, VersionMismatchError
 from synccore.index import RecordIndex
 from synccore.messages import (
-    BATCH_TARGET_BYTES,
     MAX_DELTAS_PER_FRAME,
     MAX_INVENTORY_BYTES,
     MAX_INVENTORY_PAGE_BYTES,
@@ -22,6 +21,7 @@ from synccore.messages import (
     Lane,
     ObjectKey,
     Op,
+    Rejected,
     ReportAll,
     State,
     Synced,
@@ -35,6 +35,8 @@ _REFERRING_KINDS = frozenset({"Pod", "Device"})
 _TWIN_KINDS = frozenset({"Device", "DeviceModel"})
 # Every node id is 16 random bytes; another length is another program.
 DATABASE_ID_BYTES = 16
+# What a record costs beside its body, about: so that a frame of a thousand tombstones is not taken for empty.
+_KEY_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,27 @@ class Joining:
     hello: Hello
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """The node could not keep a record; it has acknowledged the frame all the same."""
+
+    rejected: Rejected
+
+
+class Sent(NamedTuple):
+    """What of one delta is needed once it has left: for counters, and for the logs until it is acknowledged."""
+
+    lane: Lane
+    op: Op
+    key: ObjectKey
+    change_id: int
+
+
 class CloudSession(Session[CloudMessage]):
     """Compares digests, sends the difference, then changes as they happen. A slow node holds keys, not bodies."""
+
+    # More than the edge's, so that of the two only the edge pings: at five thousand nodes that is half the messages.
+    PATIENCE = 1.5
 
     def __init__(self, now: float, *, heartbeat_s: float, window_frames: int) -> None:
         super().__init__(now, heartbeat_s, window_frames)
@@ -54,28 +75,35 @@ class CloudSession(Session[CloudMessage]):
         self._read: Callable[[ObjectKey], Delta | None] = lambda _key: None
         self._inventory = bytearray()
         self._inventory_done = False
-        # A dict is an ordered set here: a key that changes again before it was sent is sent once.
-        self._pending: dict[Lane, dict[ObjectKey, None]] = {lane: {} for lane in Lane}
+        # Key -> the id of its newest change: a key that changes again before it was sent is sent once.
+        self._pending: dict[Lane, dict[ObjectKey, int]] = {Lane.PODS: {}, Lane.TWINS: {}}
+        self._next_change_id: Callable[[], int] = lambda: 0
         self._forget: list[int] = []
 
     def accept(
-        self, index: RecordIndex, read: Callable[[ObjectKey], Delta | None], session_id: str
+        self,
+        index: RecordIndex,
+        read: Callable[[ObjectKey], Delta | None],
+        session_id: str,
+        next_change_id: Callable[[], int] = lambda: 0,
     ) -> bool:
         """Welcome the node that said Hello; return whether it is in sync already.
 
         Shapes:  index: the records the node must hold, kept current by its owner. read(key): the newest delta.
+                 next_change_id: of each difference that the inventory shows.
         """
         assert self._hello is not None
-        self._index, self._read = index, read
+        self._index, self._read, self._next_change_id = index, read, next_change_id
         in_sync = self._hello.digest == index.digest()
         self._inventory_done = in_sync
         self.state = State.LIVE if in_sync else State.SYNCING
         self._outgoing.append(Welcome(in_sync, self.heartbeat_s, self.window_frames, session_id))
+        self._outgoing.append(self._ping())  # it measures the link while that is empty
         return in_sync
 
-    def changed(self, key: ObjectKey) -> None:
-        """Note that the record behind `key` changed or went away."""
-        self._pending[lane_of(key.kind)][key] = None
+    def changed(self, key: ObjectKey, change_id: int = 0) -> None:
+        """Note that the record behind `key` changed or went away; `change_id` names that change in the logs."""
+        self._pending[lane_of(key.kind)][key] = change_id
 
     def ask_reports(self) -> None:
         """Ask the node to report every state again. Only once it is accepted."""
@@ -87,16 +115,28 @@ class CloudSession(Session[CloudMessage]):
         """Keys that wait to be sent."""
         return sum(map(len, self._pending.values())) + len(self._forget)
 
-    def pump(self) -> list[Delta]:
-        """Queue frames of pending keys while the windows take them; return the deltas queued, for the counters."""
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether `pump()` and `outgoing()` are worth a call."""
+        waiting = self._inventory_done and (self.state is State.SYNCING or self.pending_count > 0)
+        return waiting or super().has_outgoing
+
+    def pump(self) -> list[Sent]:
+        """Queue frames of pending keys while lanes have room; return what went into them.
+
+        Bodies are read here and not before: whatever has no room yet is a key.
+        """
         if not self._inventory_done:
             return []
-        sent: list[Delta] = []
-        for lane in Lane:
+        sent: list[Sent] = []
+        for lane in self._pending:
             while self.room(lane) > 0 and (batch := self._next_deltas(lane)):
-                self.send(lane, encode_batch(batch), None)
-                sent.extend(batch)
-        if self.state is State.SYNCING and self.pending_count == 0:
+                token = [Sent(lane, d.op, d.key, d.change_id) for d in batch]
+                # What compresses well tells its length apart; beside a secret nobody else's text may do that.
+                secret = any(d.key.kind == "Secret" for d in batch)
+                self.send(lane, encode_batch(batch), token, compress=not secret)
+                sent += token
+        if self.state is State.SYNCING and self.pending_count == 0 and not self._queue:
             self.state = State.LIVE
             self._outgoing.append(Synced())
         return sent
@@ -104,20 +144,28 @@ class CloudSession(Session[CloudMessage]):
     def _next_deltas(self, lane: Lane) -> list[Delta]:
         batch: list[Delta] = []
         size_bytes = 0
-        if lane is Lane.PODS:  # what must go goes first: a forgotten key may be about to come back
-            batch = [
-                Delta(Op.FORGET, _FORGET_KEY, "", h) for h in self._forget[:MAX_DELTAS_PER_FRAME]
-            ]
-            del self._forget[: len(batch)]
-        pending = self._pending[lane]
-        while pending and len(batch) < MAX_DELTAS_PER_FRAME and size_bytes < BATCH_TARGET_BYTES:
-            key = next(iter(pending))
-            delta = self._read(key) or Delta(Op.TOMBSTONE, key, "", 0)
-            if batch and size_bytes + len(delta.body) > BATCH_TARGET_BYTES:
+        if lane is Lane.PODS and self._forget:
+            # What must go goes first: a forgotten key may be about to come back.
+            gone, self._forget = (
+                self._forget[:MAX_DELTAS_PER_FRAME],
+                self._forget[MAX_DELTAS_PER_FRAME:],
+            )
+            ids = self._next_change_id
+            batch = [Delta(Op.FORGET, _FORGET_KEY, "", h, change_id=ids()) for h in gone]
+        pending, limit_bytes, taken = self._pending[lane], self.frame_bytes, []
+        for key, change_id in pending.items():
+            if len(batch) >= MAX_DELTAS_PER_FRAME or size_bytes >= limit_bytes:
                 break
+            delta = self._read(key) or Delta(Op.TOMBSTONE, key, "", 0)
+            if batch and size_bytes + len(delta.body) > limit_bytes:
+                break
+            batch.append(delta._replace(change_id=change_id))
+            size_bytes += len(delta.body) + _KEY_BYTES
+            taken.append(key)
+        for (
+            key
+        ) in taken:  # not one by one above: finding the first key steps over all that went before
             del pending[key]
-            batch.append(delta)
-            size_bytes += len(delta.body)
         return batch
 
     def _on_hello(self, hello: Hello, _now: float) -> list[Any]:
@@ -143,14 +191,20 @@ class CloudSession(Session[CloudMessage]):
             self._forget = difference.forget
             # What others refer to goes first: a pod must not start without the ConfigMap that exists.
             for key in sorted(difference.send, key=lambda k: k.kind in _REFERRING_KINDS):
-                self.changed(key)
+                self.changed(key, self._next_change_id())
             self._inventory_done = True
         return []
 
+    def _on_rejected(self, rejected: Rejected, _now: float) -> list[Any]:
+        return [SetAside(rejected)]
+
+    _TAKES_BLOCKS = True
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
         **Session._STEPS,
         (State.JOINING, Hello): _on_hello,
         (State.SYNCING, Inventory): _on_inventory,
+        (State.SYNCING, Rejected): _on_rejected,
+        (State.LIVE, Rejected): _on_rejected,
         (State.SYNCING, TunnelOpened): Session._on_tunnel,
         (State.LIVE, TunnelOpened): Session._on_tunnel,
     }

@@ -10,9 +10,12 @@ from synccore.errors import LimitError, VersionMismatchError
 from synccore.messages import (
     MAX_INVENTORY_PAGE_BYTES,
     PROTOCOL_VERSION,
+    Delta,
     EdgeMessage,
     Hello,
     Inventory,
+    Lane,
+    Rejected,
     ReportAll,
     State,
     Synced,
@@ -54,7 +57,11 @@ class EdgeSession(Session[EdgeMessage]):
         self._inventory = inventory
         self._outgoing.append(hello)
 
-    def _on_welcome(self, welcome: Welcome, now: float) -> list[Any]:
+    def rejected(self, lane: Lane, delta: Delta, reason: str) -> None:
+        """Tell the cloud that `delta` cannot be kept here; call it before `committed()` of its frame."""
+        self._outgoing.append(Rejected(lane, delta.key, delta.version, delta.change_id, reason))
+
+    def _on_welcome(self, welcome: Welcome, _now: float) -> list[Any]:
         if welcome.protocol != PROTOCOL_VERSION:
             raise VersionMismatchError(welcome.protocol, PROTOCOL_VERSION)
         low, high = HEARTBEAT_LIMITS_S
@@ -63,8 +70,10 @@ class EdgeSession(Session[EdgeMessage]):
         if not 1 <= welcome.window_frames <= WINDOW_LIMIT_FRAMES:
             raise LimitError("window frames", welcome.window_frames, WINDOW_LIMIT_FRAMES)
         self.heartbeat_s, self.window_frames = welcome.heartbeat_s, welcome.window_frames
-        self._pinged_at = now
         self.state = State.LIVE if welcome.in_sync else State.SYNCING
+        self._outgoing.append(
+            self._ping()
+        )  # before all else: it measures the link while that is empty
         if not welcome.in_sync:
             self._queue_inventory()
         return [Joined(welcome.in_sync, welcome.session_id)]

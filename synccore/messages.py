@@ -60,6 +60,13 @@ class Lane(IntEnum):
     SAMPLES = 3
 
 
+class Compression(IntEnum):
+    """How the batch of a frame is packed."""
+
+    NONE = 0
+    ZLIB = 1
+
+
 class Delta(NamedTuple):
     """One change of one record.
 
@@ -122,11 +129,16 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A numbered, encoded batch of one lane."""
+    """A numbered, encoded batch of one lane.
+
+    Shapes:  raw_bytes: length of the batch before it was compressed; 0 if it is not.
+    """
 
     lane: Lane
     number: int
     batch: bytes
+    compression: Compression = Compression.NONE
+    raw_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,17 @@ class Synced:
 @dataclass(frozen=True, slots=True)
 class ReportAll:
     """The cluster gave the node up and wrote states of its own over the node's: say everything again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Edge to cloud: this record cannot be kept here; it was set aside and its frame is acknowledged."""
+
+    lane: Lane
+    key: ObjectKey
+    version: int
+    change_id: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +234,7 @@ EdgeMessage = (
     | Ping
     | Pong
     | Close
+    | Rejected
     | TunnelOpened
     | TunnelBytes
     | TunnelClosed

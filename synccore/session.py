@@ -1,24 +1,28 @@
 """What both ends of a sync stream do alike: pings, numbered frames with a window, cumulative acknowledgement.
 
-Pure: no I/O, no clock, no randomness, no logging; `now` is an argument (monotonic seconds). The shell sends all
-of `outgoing()` after every call, persists what `receive()` returns, then calls `committed()`.
+Pure: no I/O, no clock, no randomness, no logging; `now` is an argument (monotonic seconds). After every call the
+shell writes what `outgoing()` gives, again and again until it gives nothing; it persists what `receive()` returns,
+then calls `committed()`.
 Source: docs/protocol.md, sections 2, 3 and 6.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from corekit.errors import ProtocolError, TransportError
 from synccore.codec import decode_batch
+from synccore.compression import UNTOUCHED_LANES, restore, shrink
 from synccore.errors import FrameNumberError, LimitError, SessionClosedError, UnexpectedMessageError
+from synccore.lanes import MAX_WAITING_FRAMES, LaneQueue
 from synccore.messages import (
     MAX_FRAME_BYTES,
     Ack,
     Close,
+    Compression,
     Delta,
     Frame,
     Lane,
@@ -29,6 +33,7 @@ from synccore.messages import (
     TunnelClosed,
     TunnelMessage,
 )
+from synccore.samples import is_block
 
 
 class PeerSilentError(TransportError):
@@ -41,11 +46,15 @@ class PeerSilentError(TransportError):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A frame to make durable; then call `committed(lane, number)`."""
+    """A frame to make durable; then call `committed(lane, number)`.
+
+    Shapes:  deltas: empty if it is a block of readings; block: then its bytes, not yet looked at.
+    """
 
     lane: Lane
     number: int
     deltas: Sequence[Delta]
+    block: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +83,35 @@ class _SendLane:
 
     def __init__(self) -> None:
         self.next_number = 1
-        self.in_flight: deque[tuple[int, Any]] = deque()
+        self.in_flight: list[tuple[int, Any, float]] = []  # number, token, when; a window at most
 
 
 class _ReceiveLane:
-    """Numbers of one lane: last received, last made durable."""
+    """Numbers of one lane: last received, last made durable; and when each in between came."""
 
-    __slots__ = ("committed", "received")
+    __slots__ = ("came_at", "committed", "received")
 
     def __init__(self) -> None:
         self.received = 0
         self.committed = 0
+        self.came_at: list[float] = []
 
 
 class Session(Generic[M]):
     """One end of a stream. Subclasses add their steps to `_STEPS`; a pair that is absent ends the session."""
 
+    PATIENCE = 1.0  # heartbeats without a ping, either way, until this end sends one
+
     def __init__(self, now: float, heartbeat_s: float, window_frames: int) -> None:
         self.state = State.JOINING
         self.heartbeat_s, self.window_frames = heartbeat_s, window_frames
         self._outgoing: list[M | Frame | Ack | Ping | Pong | Close | TunnelMessage] = []
-        self._sending = {lane: _SendLane() for lane in Lane}
-        self._receiving = {lane: _ReceiveLane() for lane in Lane}
-        self._heard_at = self._pinged_at = now
+        # Made when a lane is first used: a cloud holds thousands of sessions, and most of them are idle.
+        self._sending: defaultdict[Lane, _SendLane] = defaultdict(_SendLane)
+        self._receiving: defaultdict[Lane, _ReceiveLane] = defaultdict(_ReceiveLane)
+        self._now = self._heard_at = self._pinged_at = now
         self._pings = 0
+        self._queue = LaneQueue()
 
     def receive(self, message: Any, now: float) -> list[Any]:
         """Take one message of the peer; return events for the shell, in order.
@@ -105,7 +119,7 @@ class Session(Generic[M]):
         Raises:  ProtocolError: the peer broke the contract; a Close with its code is in `outgoing()`.
                  SessionClosedError: the peer said Close.
         """
-        self._heard_at = now
+        self._heard_at = self._now = now
         step = self._STEPS.get((self.state, type(message)))
         try:
             if step is None:
@@ -115,9 +129,17 @@ class Session(Generic[M]):
             self.close(exc.code, str(exc))
             raise
 
-    def outgoing(self) -> list[Any]:
-        """Return and forget what must be sent now, in order."""
+    def outgoing(self, now: float | None = None) -> list[Any]:
+        """Return and forget what must be written next, in order; ask again until there is nothing.
+
+        Frames come a turn at a time, so that what is queued meanwhile can go before the rest of a flood.
+        """
+        self._now = self._now if now is None else now
         sent, self._outgoing = self._outgoing, []
+        if self._queue and self.state is not State.CLOSED:
+            sent += self._queue.take()
+            if self._queue.link.wants_probe:
+                sent.append(self._ping())
         return sent
 
     def tick(self, now: float) -> None:
@@ -125,32 +147,68 @@ class Session(Generic[M]):
 
         Raises:  PeerSilentError: two heartbeats passed without a sign of the peer.
         """
+        self._now = now
         silent_s = now - self._heard_at
         if silent_s >= 2 * self.heartbeat_s:
             self.state = State.CLOSED
             raise PeerSilentError(silent_s)
         joined = self.state in (State.SYNCING, State.LIVE)
-        if joined and now - self._pinged_at >= self.heartbeat_s:
-            self._pings += 1
-            self._pinged_at = now
-            self._outgoing.append(Ping(self._pings))
+        if joined and now - self._pinged_at >= self.heartbeat_s * self.PATIENCE:
+            self._outgoing.append(self._ping())
+
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether `outgoing()` has something; frames that wait for the link to take more do not count."""
+        return bool(self._outgoing or (self._queue and self._queue.has_turn))
 
     def room(self, lane: Lane) -> int:
-        """Return how many more frames the window of `lane` takes."""
-        return self.window_frames - len(self._sending[lane].in_flight)
+        """Return how many more frames of `lane` may be queued: the window has room, and few wait already."""
+        window = self.window_frames - len(self._sending[lane].in_flight)
+        return max(0, min(window, MAX_WAITING_FRAMES - self._queue.waiting(lane)))
 
-    def send(self, lane: Lane, batch: bytes, token: Any) -> None:
+    @property
+    def frame_bytes(self) -> int:
+        """How large a batch should be at most now; smaller on a slow link, so that lanes can take turns."""
+        return self._queue.frame_bytes
+
+    def send(self, lane: Lane, batch: bytes, token: Any, *, compress: bool = True) -> None:
         """Queue one batch; `token` comes back in `Acknowledged`. Only while `room(lane)` is positive."""
         sending = self._sending[lane]
         assert len(sending.in_flight) < self.window_frames, "the shell must ask room() first"
-        sending.in_flight.append((sending.next_number, token))
-        self._outgoing.append(Frame(lane, sending.next_number, batch))
+        raw_bytes, compression = len(batch), Compression.NONE
+        if compress and lane not in UNTOUCHED_LANES:
+            compression, batch = shrink(batch)
+        number = sending.next_number
+        sending.in_flight.append((number, token, self._now))
+        declared_bytes = 0 if compression is Compression.NONE else raw_bytes
+        self._queue.put(Frame(lane, number, batch, compression, declared_bytes))
         sending.next_number += 1
+
+    @property
+    def lanes_sent(self) -> list[Lane]:
+        """Lanes in which something waits to be acknowledged by the peer."""
+        return [lane for lane, sending in self._sending.items() if sending.in_flight]
+
+    @property
+    def lanes_received(self) -> list[Lane]:
+        """Lanes in which something of the peer waits to be durable here."""
+        return [lane for lane, receiving in self._receiving.items() if receiving.came_at]
+
+    def unacknowledged_s(self, lane: Lane, now: float) -> float:
+        """Return how long the oldest frame of `lane` has waited for its acknowledgement; 0.0 if none does."""
+        in_flight = self._sending[lane].in_flight
+        return now - in_flight[0][2] if in_flight else 0.0
+
+    def uncommitted_s(self, lane: Lane, now: float) -> float:
+        """Return how long the oldest frame received in `lane` has waited to be durable; 0.0 if none does."""
+        came_at = self._receiving[lane].came_at
+        return now - came_at[0] if came_at else 0.0
 
     def committed(self, lane: Lane, number: int) -> None:
         """Say that frames of `lane` up to `number` are durable: acknowledge them."""
         receiving = self._receiving[lane]
         assert receiving.committed < number <= receiving.received
+        del receiving.came_at[: number - receiving.committed]
         receiving.committed = number
         self._outgoing.append(Ack(lane, number))
 
@@ -162,9 +220,16 @@ class Session(Generic[M]):
         """End the session: one Close, then nothing."""
         if self.state is not State.CLOSED:
             self._outgoing.append(Close(code, reason, retry_after_s))
+            self._queue.clear()
             self.state = State.CLOSED
 
-    def _on_frame(self, frame: Frame, _now: float) -> list[Any]:
+    def _ping(self) -> Ping:
+        self._pings += 1
+        self._pinged_at = self._now
+        self._queue.link.pinged(self._pings, self._now)
+        return Ping(self._pings)
+
+    def _on_frame(self, frame: Frame, now: float) -> list[Any]:
         receiving = self._receiving[frame.lane]
         if len(frame.batch) > MAX_FRAME_BYTES:
             raise LimitError("frame bytes", len(frame.batch), MAX_FRAME_BYTES)
@@ -173,27 +238,31 @@ class Session(Generic[M]):
             raise FrameNumberError("frame", frame.lane.name, frame.number, expected)
         if frame.number - receiving.committed > self.window_frames:
             raise LimitError("frames in flight", frame.number, self.window_frames)
-        deltas = decode_batch(frame.batch)
+        batch = restore(frame.compression, frame.batch, frame.raw_bytes)
+        is_readings = self._TAKES_BLOCKS and is_block(batch)
+        deltas = () if is_readings else decode_batch(batch)
         receiving.received = frame.number
-        return [Received(frame.lane, frame.number, deltas)]
+        receiving.came_at.append(now)
+        return [Received(frame.lane, frame.number, deltas, batch if is_readings else b"")]
 
     def _on_ack(self, ack: Ack, _now: float) -> list[Any]:
         sending = self._sending[ack.lane]
         if ack.number >= sending.next_number:
             expected = f"at most {sending.next_number - 1}"
             raise FrameNumberError("acknowledgement", ack.lane.name, ack.number, expected)
-        tokens = []
-        while sending.in_flight and sending.in_flight[0][0] <= ack.number:
-            tokens.append(sending.in_flight.popleft()[1])
+        tokens = [token for number, token, _ in sending.in_flight if number <= ack.number]
+        del sending.in_flight[: len(tokens)]
         return [Acknowledged(ack.lane, tokens)] if tokens else []
 
-    def _on_ping(self, ping: Ping, _now: float) -> list[Any]:
+    def _on_ping(self, ping: Ping, now: float) -> list[Any]:
+        self._pinged_at = now  # its answer serves both: who is pinged in time need not ping
         self._outgoing.append(Pong(ping.number))
         return []
 
-    def _on_pong(self, pong: Pong, _now: float) -> list[Any]:
+    def _on_pong(self, pong: Pong, now: float) -> list[Any]:
         if pong.number > self._pings:
             raise FrameNumberError("pong", "-", pong.number, f"at most {self._pings}")
+        self._queue.link.ponged(pong.number, now)
         return []
 
     def _on_tunnel(self, message: TunnelMessage, _now: float) -> list[Any]:
@@ -203,6 +272,8 @@ class Session(Generic[M]):
         self.state = State.CLOSED
         raise SessionClosedError(close.code, close.reason, close.retry_after_s)
 
+    # Readings travel upstream only; at the edge a block is a batch of an unknown format.
+    _TAKES_BLOCKS: ClassVar[bool] = False
     # Filled below: a class body cannot name its own methods inside a comprehension.
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {}
 

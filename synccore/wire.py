@@ -9,6 +9,9 @@ from corekit.errors import ProtocolError
 from synccore import messages as m
 from synccore.pb import sync_pb2 as pb
 
+# Of what a peer says for people to read; it ends in our log.
+MAX_SPOKEN_CHARS = 512
+
 
 class EmptyMessageError(ProtocolError):
     """The peer sent a message of a kind that this side does not know (a newer peer, or garbage)."""
@@ -42,6 +45,19 @@ def from_wire(message: pb.EdgeMessage | pb.CloudMessage | None) -> Any:
     return decode(getattr(message, field))
 
 
+def printable(text: str) -> str:
+    """Return `text` fit for a line of a log: bounded, and without newlines or escapes of the peer's."""
+    text = text[:MAX_SPOKEN_CHARS]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _compression(number: int) -> m.Compression:
+    try:
+        return m.Compression(number)
+    except ValueError:
+        raise EmptyMessageError(f"compression {number} is not known") from None
+
+
 def _lane(number: int) -> m.Lane:
     try:
         return m.Lane(number)
@@ -54,6 +70,11 @@ _WIRE_LANES = {
     m.Lane.PODS: pb.LANE_PODS,
     m.Lane.TWINS: pb.LANE_TWINS,
     m.Lane.SAMPLES: pb.LANE_SAMPLES,
+}
+
+_WIRE_COMPRESSIONS = {
+    m.Compression.NONE: pb.COMPRESSION_NONE,
+    m.Compression.ZLIB: pb.COMPRESSION_ZLIB,
 }
 
 _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
@@ -84,9 +105,27 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     m.Inventory: ("inventory", lambda x: pb.Inventory(entries=x.entries, last=x.last)),
     m.Frame: (
         "frame",
-        lambda x: pb.Frame(lane=_WIRE_LANES[x.lane], number=x.number, batch=x.batch),
+        lambda x: pb.Frame(
+            lane=_WIRE_LANES[x.lane],
+            number=x.number,
+            batch=x.batch,
+            compression=_WIRE_COMPRESSIONS[x.compression],
+            raw_bytes=x.raw_bytes,
+        ),
     ),
     m.Ack: ("ack", lambda x: pb.Ack(lane=_WIRE_LANES[x.lane], number=x.number)),
+    m.Rejected: (
+        "rejected",
+        lambda x: pb.Rejected(
+            lane=_WIRE_LANES[x.lane],
+            kind=x.key.kind,
+            namespace=x.key.namespace,
+            name=x.key.name,
+            version=x.version,
+            change_id=x.change_id,
+            reason=printable(x.reason),
+        ),
+    ),
     m.Synced: ("synced", lambda _: pb.Synced()),
     m.ReportAll: ("report_all", lambda _: pb.ReportAll()),
     m.Ping: ("ping", lambda x: pb.Ping(number=x.number)),
@@ -118,8 +157,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
         database_id=x.database_id,
         digest=x.digest,
         record_count=x.record_count,
-        agent_version=x.agent_version,
-        boot_id=x.boot_id,
+        agent_version=printable(x.agent_version),
+        boot_id=printable(x.boot_id),
         protocol=x.protocol,
         fork=x.fork,
     ),
@@ -127,18 +166,27 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
         in_sync=x.in_sync,
         heartbeat_s=x.heartbeat_ms / 1000,
         window_frames=x.window_frames,
-        session_id=x.session_id,
+        session_id=printable(x.session_id),
         max_frame_bytes=x.max_frame_bytes,
         protocol=x.protocol,
     ),
     "inventory": lambda x: m.Inventory(entries=x.entries, last=x.last),
-    "frame": lambda x: m.Frame(_lane(x.lane), x.number, x.batch),
+    "frame": lambda x: m.Frame(
+        _lane(x.lane), x.number, x.batch, _compression(x.compression), x.raw_bytes
+    ),
     "ack": lambda x: m.Ack(_lane(x.lane), x.number),
+    "rejected": lambda x: m.Rejected(
+        _lane(x.lane),
+        m.ObjectKey(printable(x.kind), printable(x.namespace), printable(x.name)),
+        x.version,
+        x.change_id,
+        printable(x.reason),
+    ),
     "synced": lambda _: m.Synced(),
     "report_all": lambda _: m.ReportAll(),
     "ping": lambda x: m.Ping(x.number),
     "pong": lambda x: m.Pong(x.number),
-    "close": lambda x: m.Close(x.code, x.reason, x.retry_after_ms / 1000),
+    "close": lambda x: m.Close(printable(x.code), printable(x.reason), x.retry_after_ms / 1000),
     "tunnel_open": lambda x: m.TunnelOpen(x.stream_id, x.target),
     "tunnel_opened": lambda x: m.TunnelOpened(x.stream_id, x.error),
     "tunnel_bytes": lambda x: m.TunnelBytes(x.stream_id, x.content),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -29,8 +30,10 @@ from synccore.messages import Delta, ObjectKey
 
 logger = logging.getLogger(__name__)
 
-# One node's backlog after a long cut must not take the API server from the others.
+# One node's backlog after a long cut must not take the API server from the others. Per kind: what is being
+# retried holds up its own kind only, and a heartbeat waits for nothing but the heartbeat before it.
 WRITES_PER_NODE = 4
+URGENT_KINDS = frozenset({"Lease", "Node"})
 # Keys whose refusal was said already. Beyond it some are said twice, which is better than growing.
 MAX_KNOWN_REFUSALS = 4096
 BACKOFF_S = (0.5, 30.0)
@@ -53,20 +56,22 @@ class NodeReports:
         informers: Informers,
         client: KubeClient,
         *,
+        urgent: KubeClient | None = None,
         database_of: Callable[[str], str] = lambda _node: "",
         backoff_s: tuple[float, float] = BACKOFF_S,
     ) -> None:
+        """Take the clients. Shapes: urgent: for leases, with connections of its own; `client` if None."""
         api, self._backoff_s = NodeApi(client), backoff_s
         nodes, pods = nodes_informer(informers), pods_informer(informers)
         self._writers: dict[str, _Writer] = {
-            "Lease": LeaseWriter(api, nodes),
+            "Lease": LeaseWriter(NodeApi(urgent or client), nodes),
             "Node": NodeWriter(api, nodes, database_of),
             "Pod": PodWriter(api, pods),
             "Event": EventWriter(api, pods, informers.of(DEVICES)),
             "Loss": LossWriter(api),
         }
         # Weak: a lock lives as long as somebody holds or awaits it.
-        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._slots: WeakValueDictionary[tuple[str, str], asyncio.Semaphore] = WeakValueDictionary()
         self._locks: WeakValueDictionary[tuple[str, ObjectKey], asyncio.Lock] = (
             WeakValueDictionary()
         )
@@ -76,14 +81,15 @@ class NodeReports:
 
     async def write(self, node: str, delta: Delta) -> None:
         """Return when the report is in the API, or can never be; see `ReportSink`."""
-        writer = self._writers.get(delta.key.kind)
+        kind = delta.key.kind
+        writer = self._writers.get(kind)
         if writer is None:
             self._refuse(node, delta.key, "no such kind of report")
             metrics.reports.labels("other", "refused").inc()
             return
         lock = self._locks.setdefault((node, delta.key), asyncio.Lock())
-        slot = self._slots.setdefault(node, asyncio.Semaphore(WRITES_PER_NODE))
-        async with lock, slot:
+        slot = self._slots.setdefault((node, kind), asyncio.Semaphore(WRITES_PER_NODE))
+        async with lock, nullcontext() if kind in URGENT_KINDS else slot:
             result = await self._write_until_settled(writer, node, delta)
         metrics.reports.labels(delta.key.kind, result).inc()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -15,6 +16,8 @@ from corekit.errors import EdgeError, ProtocolError, StoreError
 from corekit.lifecycle import apart, leaf_exceptions
 from corekit.logs import RepeatedFault
 from edgecore import metrics
+from edgecore.edgehub.applying import EventOf
+from edgecore.edgehub.blocks import BlockSource, NoBlocks
 from edgecore.edgehub.link import HubStore, LaneFeed, Link, RebuiltFeed
 from edgecore.edgehub.stream import SyncStream, dial
 from edgecore.records import Report
@@ -26,6 +29,12 @@ from synccore.messages import Hello
 logger = logging.getLogger(__name__)
 
 Dial = Callable[[HubSettings], AbstractAsyncContextManager[SyncStream]]
+
+# With these the cloud says when to come back, node by node.
+TURN_CODES = frozenset({"NOT_NOW", "NOT_READY"})
+TURN_JITTER_S = 0.25
+# Whatever a cloud says: a site must not stay away for a day because of one wrong number.
+MAX_DELAY_S = 300.0
 
 
 class EdgeHub:
@@ -43,13 +52,17 @@ class EdgeHub:
         node_name: str,
         store: HubStore,
         *,
+        samples: BlockSource | None = None,
+        event_of: EventOf | None = None,
         dial_with: Dial = dial,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._node_name, self._store = settings, node_name, store
-        self._dial, self._clock = dial_with, clock
+        self._samples = samples or NoBlocks()
+        self._dial, self._clock, self._event_of = dial_with, clock, event_of
         self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
-        self._fault = RepeatedFault(logger, "edgehub: no link to cloudcore")
+        self._rng = random.Random()
+        self._fault, self._said_code = RepeatedFault(logger, "edgehub: no link to cloudcore"), ""
         self._link: Link | None = None
         self._report_all: list[Callable[[], None]] = []
         self._feed: LaneFeed | None = None
@@ -63,6 +76,11 @@ class EdgeHub:
     def connected(self) -> bool:
         """Whether cloudcore has welcomed us on the present link."""
         return self._link is not None and self._link.joined
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether everything that the cloud had for us has arrived on the present link."""
+        return self._link is not None and self._link.in_sync
 
     def offer(self, report: Report) -> None:
         """Send `report` if connected; forget it otherwise."""
@@ -82,13 +100,31 @@ class EdgeHub:
         while True:
             metrics.dials.inc()
             problem = await apart(self._serve_once())
-            delay_s = self._backoff.next_delay_s()
             if isinstance(problem, SessionClosedError) and problem.code == STALE_DATABASE:
                 await self._leave_the_old_epoch(problem)
-            if isinstance(problem, SessionClosedError):
-                delay_s = max(delay_s, problem.retry_after_s)
-            self._fault.failed(f"{problem} (next try in {delay_s:.1f} s)")
+            delay_s = self._delay_s(problem)
+            self._say(problem, delay_s)
             await asyncio.sleep(delay_s)
+
+    def _delay_s(self, problem: EdgeError) -> float:
+        if isinstance(problem, SessionClosedError) and problem.code in TURN_CODES:
+            # The cloud has given us a turn: it knows how many wait, our own back-off does not. A little later
+            # than that, each by another bit, because two clocks never agree.
+            return min(problem.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0.0, TURN_JITTER_S)
+        delay_s = self._backoff.next_delay_s()
+        if isinstance(problem, SessionClosedError):
+            delay_s = max(delay_s, problem.retry_after_s)
+        return min(delay_s, MAX_DELAY_S)
+
+    def _say(self, problem: EdgeError, delay_s: float) -> None:
+        code = getattr(problem, "code", "")
+        if (
+            code != self._said_code
+        ):  # another reason than the one that was said: worth a line of its own
+            self._fault = RepeatedFault(logger, "edgehub: no link to cloudcore")
+            self._said_code = code
+        text = str(problem) if code in str(problem) else f"{code}: {problem}"
+        self._fault.failed(f"{text} (next try in {delay_s:.1f} s)")
 
     async def _serve_once(self) -> EdgeError:
         """Serve one stream until it breaks; return why."""
@@ -103,9 +139,11 @@ class EdgeHub:
                     self._store,
                     self._feed,
                     self._rebuilt,
+                    self._samples,
                     clock=self._clock,
                     on_joined=self._joined,
                     on_reports_wanted=self._reports_wanted,
+                    event_of=self._event_of,
                 )
                 await self._link.serve()
         except EdgeError as exc:
@@ -128,6 +166,7 @@ class EdgeHub:
         # Not at connect: a cloud that accepts and hangs up must not be hammered.
         self._backoff.reset()
         self._fault.cleared()
+        self._said_code = ""
 
     def _reports_wanted(self) -> None:
         for callback in self._report_all:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -11,21 +12,18 @@ from typing import Protocol
 
 from corekit.backoff import Backoff
 from corekit.errors import ProtocolError, StoreError, TransportError
+from corekit.logs import log_change
 from edgecore import metrics
+from edgecore.edgehub.applying import Applier, EventOf
+from edgecore.edgehub.blocks import MEMORY_BLOCK, BlockSource, first_rows, is_sample_block
 from edgecore.edgehub.stream import SyncStream
 from edgecore.records import Commit, OutboxRow, Report
+from synccore.changes import ChangeIds
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted
 from synccore.index import RecordIndex
-from synccore.messages import (
-    BATCH_TARGET_BYTES,
-    Delta,
-    Lane,
-    ObjectKey,
-    Op,
-    TunnelOpen,
-    TunnelOpened,
-)
+from synccore.messages import Delta, Lane, ObjectKey, State, TunnelOpen, TunnelOpened
+from synccore.samples import with_sequence
 from synccore.session import Acknowledged, Received, Tunnelled
 
 logger = logging.getLogger(__name__)
@@ -34,6 +32,10 @@ logger = logging.getLogger(__name__)
 _ROWS_PER_FRAME = 512
 # A full disk is looked at again this often: soon after somebody made room, seldom enough not to wear it.
 _DISK_BACKOFF_S = (0.2, 5.0)
+# A Close is worth this long to a peer that does not read.
+_CLOSE_TIMEOUT_S = 1.0
+# Acknowledgements that wait for their commit; beyond it nothing new is sent, so that a slow disk bounds memory.
+_MAX_TO_APPLY = 128
 
 
 class LaneFeed(Protocol):
@@ -118,23 +120,33 @@ class Link:
         store: HubStore,
         feed: LaneFeed,
         rebuilt: RebuiltFeed,
+        samples: BlockSource,
         *,
         clock: Callable[[], float],
         on_joined: Callable[[], None],
         on_reports_wanted: Callable[[], None],
+        event_of: EventOf | None = None,
     ) -> None:
         self._session, self._stream, self._store, self._clock = session, stream, store, clock
-        self._feed, self._rebuilt = feed, rebuilt
+        self._feed, self._rebuilt, self._samples = feed, rebuilt, samples
+        self._applier = Applier(store, event_of)
         self._on_joined, self._on_reports_wanted = on_joined, on_reports_wanted
         self._to_send, self._to_fill = asyncio.Event(), asyncio.Event()
-        # Received frames wait here for their commit. Bounded: the session refuses more than its window of
-        # uncommitted frames per lane, and an acknowledgement stands for at least one frame in flight.
-        self._to_apply: asyncio.Queue[Received | Acknowledged | Converged] = asyncio.Queue(
-            maxsize=64
-        )
+        # Frames and acknowledgements wait here for their commit. Bounded, though not by itself, or a slow disk
+        # would stop the pings behind it: the session refuses more than a window of uncommitted frames per lane,
+        # and `_fill` sends nothing while much waits here.
+        self._to_apply: asyncio.Queue[Received | Acknowledged | Converged] = asyncio.Queue()
+        self._change_ids = ChangeIds()
         self._volatile: dict[ObjectKey, Report] = {}
+        self._blocks_first = False
         self._sent_up_to = dict.fromkeys(Lane, 0)
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.joined = False
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether every difference has arrived."""
+        return self._session.state is State.LIVE
 
     def offer(self, report: Report) -> None:
         """Send `report` when its lane has room, newest per key."""
@@ -144,6 +156,8 @@ class Link:
     async def serve(self) -> None:
         """Serve until the stream breaks. Raises: ExceptionGroup with the reason in it."""
         self._to_send.set()
+        self._samples.restart()
+        self._samples.on_waiting(self._to_fill.set)
         async with asyncio.TaskGroup() as group:
             tasks = (self._receive, self._apply, self._fill, self._send)
             for task in (*tasks, self._watch_outbox, self._watch_store):
@@ -151,24 +165,23 @@ class Link:
             group.create_task(self._tick(), name="edgehub_tick")
 
     async def _receive(self) -> None:
-        while True:
-            try:
+        try:
+            while True:
                 message = await self._stream.receive()
                 events = self._session.receive(message, self._clock())
-            except ProtocolError as exc:
-                self._session.close(
-                    exc.code, str(exc)
-                )  # if the session has not: it never saw the message
-                await self._stream.send(self._session.outgoing())  # the Close that says why
-                raise
+                self._to_send.set()
+                for event in events:
+                    await self._handle(event)
+        except ProtocolError as exc:
+            self._session.close(exc.code, str(exc))
             self._to_send.set()
-            for event in events:
-                await self._handle(event)
+            await asyncio.wait([self._closed], timeout=_CLOSE_TIMEOUT_S)  # the Close that says why
+            raise
 
     async def _handle(self, event: object) -> None:
         match event:
             case Received() | Acknowledged():
-                await self._to_apply.put(event)
+                self._to_apply.put_nowait(event)
             case Joined(in_sync=in_sync, session_id=session_id):
                 # Before the first report: a restored copy must be known by it.
                 await self._note(self._store.welcomed)
@@ -187,7 +200,7 @@ class Link:
                     extra={"session": session_id, "records": len(self._store.index)},
                 )
             case Converged():
-                await self._to_apply.put(event)  # behind the frames that are not stored yet
+                self._to_apply.put_nowait(event)  # behind the frames that are not stored yet
             case ReportsWanted():
                 logger.info("edgehub: the cluster had given this node up, reporting everything")
                 self._on_reports_wanted()
@@ -203,15 +216,25 @@ class Link:
                 self._store.converged()
                 continue
             if isinstance(event, Acknowledged):
-                rows = [row for token in event.tokens for row in token]
-                if rows:
-                    await self._durably(partial(self._store.acknowledge, event.lane, rows))
-                self._to_fill.set()
+                await self._acknowledge(event)
                 continue
-            commit = Commit(deltas=event.deltas)
-            await self._durably(partial(self._store.commit, commit))  # durable first,
+            rejected = await self._applier.apply(event.deltas)  # durable first,
+            if self._session.state is State.CLOSED:
+                continue
+            for delta, reason in rejected:
+                self._session.rejected(event.lane, delta, reason)
             self._session.committed(event.lane, event.number)  # acknowledged second
             self._to_send.set()
+
+    async def _acknowledge(self, event: Acknowledged) -> None:
+        self._samples.acknowledged(event.tokens.count(MEMORY_BLOCK))
+        tokens = (token for token in event.tokens if token is not MEMORY_BLOCK)
+        rows = [row for token in tokens for row in token]
+        if rows:
+            await self._durably(partial(self._store.acknowledge, event.lane, rows))
+        for key, version in rows:
+            log_change(logger, "acknowledged", key, version)
+        self._to_fill.set()
 
     async def _note(self, store: Callable[[], Awaitable[None]]) -> None:
         # A full disk must not keep the node from its lease; what is not noted is found again at the next join.
@@ -245,40 +268,72 @@ class Link:
         while True:
             await self._to_fill.wait()
             self._to_fill.clear()
-            if self.joined:
+            if self.joined and self._to_apply.qsize() < _MAX_TO_APPLY:
+                # Blocks in memory and rows of their lane go first in turns: neither starves the other.
+                self._blocks_first = not self._blocks_first
+                if self._blocks_first:
+                    self._fill_blocks()
                 for lane in Lane:
                     await self._fill_lane(lane)
+                self._fill_blocks()
 
     async def _fill_lane(self, lane: Lane) -> None:
         fresh = [r for r in self._volatile.values() if r.lane is lane]
         if fresh and self._session.room(lane) > 0:
             for report in fresh:
                 del self._volatile[report.key]
-            deltas = [Delta(r.op, r.key, r.uid, 0, body=r.body) for r in fresh]
-            self._session.send(lane, encode_batch(deltas), ())
-            self._to_send.set()
+            self._queue(lane, [self._volatile_delta(report) for report in fresh], ())
         while self._session.room(lane) > 0:
+            # Small frames on a slow link: what is urgent goes between two of them.
             rows = await self._store.unsent(
-                lane, self._sent_up_to[lane], _ROWS_PER_FRAME, BATCH_TARGET_BYTES
+                lane, self._sent_up_to[lane], _ROWS_PER_FRAME, self._session.frame_bytes
             )
-            if not rows:
+            if not rows or self._session.room(lane) <= 0:
                 return
-            deltas = [_delta(row) for row in rows]
+            rows = first_rows(rows)
             token = tuple((row.report.key, row.version) for row in rows)
-            self._session.send(lane, encode_batch(deltas), token)
+            if is_sample_block(rows[0]):
+                self._send_block(with_sequence(rows[0].report.body, rows[0].version), token)
+            else:
+                self._queue(lane, [_delta(row) for row in rows], token)
             self._sent_up_to[lane] = rows[-1].version
-            self._to_send.set()
+
+    def _queue(self, lane: Lane, deltas: Sequence[Delta], token: object) -> None:
+        self._session.send(lane, encode_batch(deltas), token)
+        for delta in deltas:
+            log_change(logger, "sent", delta.key, delta.change_id)
+        self._to_send.set()
+
+    def _volatile_delta(self, report: Report) -> Delta:
+        change_id = self._change_ids.next(int(time.time() * 1000))
+        return Delta(report.op, report.key, report.uid, 0, body=report.body, change_id=change_id)
+
+    def _fill_blocks(self) -> None:
+        while self._session.room(Lane.SAMPLES) > 0:
+            block = self._samples.next_block(self._session.frame_bytes)
+            if block is None:
+                return
+            self._send_block(block, MEMORY_BLOCK)
+
+    def _send_block(self, block: bytes, token: object) -> None:
+        self._session.send(Lane.SAMPLES, block, token)
+        self._to_send.set()
 
     async def _send(self) -> None:
         while True:
             await self._to_send.wait()
             self._to_send.clear()
-            await self._stream.send(self._session.outgoing())
+            while messages := self._session.outgoing(self._clock()):
+                await self._stream.send(messages)
+                self._to_fill.set()  # a lane may have room again
+            if self._session.state is State.CLOSED and not self._closed.done():
+                self._closed.set_result(None)
 
     async def _tick(self) -> None:
         while True:
             self._session.tick(self._clock())
-            self._to_send.set()
+            if self._session.has_outgoing:
+                self._to_send.set()
             await asyncio.sleep(self._session.heartbeat_s / 8)
 
 

@@ -12,13 +12,20 @@ class Lane(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LANE_PODS: _ClassVar[Lane]
     LANE_TWINS: _ClassVar[Lane]
     LANE_SAMPLES: _ClassVar[Lane]
+
+class Compression(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COMPRESSION_NONE: _ClassVar[Compression]
+    COMPRESSION_ZLIB: _ClassVar[Compression]
 LANE_CONTROL: Lane
 LANE_PODS: Lane
 LANE_TWINS: Lane
 LANE_SAMPLES: Lane
+COMPRESSION_NONE: Compression
+COMPRESSION_ZLIB: Compression
 
 class EdgeMessage(_message.Message):
-    __slots__ = ("hello", "inventory", "frame", "ack", "ping", "pong", "close", "tunnel_opened", "tunnel_bytes", "tunnel_closed")
+    __slots__ = ("hello", "inventory", "frame", "ack", "ping", "pong", "close", "tunnel_opened", "tunnel_bytes", "tunnel_closed", "rejected")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +36,7 @@ class EdgeMessage(_message.Message):
     TUNNEL_OPENED_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     inventory: Inventory
     frame: Frame
@@ -39,7 +47,8 @@ class EdgeMessage(_message.Message):
     tunnel_opened: TunnelOpened
     tunnel_bytes: TunnelBytes
     tunnel_closed: TunnelClosed
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_opened: _Optional[_Union[TunnelOpened, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ...) -> None: ...
+    rejected: Rejected
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_opened: _Optional[_Union[TunnelOpened, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ...) -> None: ...
 
 class CloudMessage(_message.Message):
     __slots__ = ("welcome", "frame", "ack", "ping", "pong", "synced", "close", "tunnel_open", "tunnel_bytes", "tunnel_closed", "report_all")
@@ -112,14 +121,18 @@ class Inventory(_message.Message):
     def __init__(self, entries: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("lane", "number", "batch")
+    __slots__ = ("lane", "number", "batch", "compression", "raw_bytes")
     LANE_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    RAW_BYTES_FIELD_NUMBER: _ClassVar[int]
     lane: Lane
     number: int
     batch: bytes
-    def __init__(self, lane: _Optional[_Union[Lane, str]] = ..., number: _Optional[int] = ..., batch: _Optional[bytes] = ...) -> None: ...
+    compression: Compression
+    raw_bytes: int
+    def __init__(self, lane: _Optional[_Union[Lane, str]] = ..., number: _Optional[int] = ..., batch: _Optional[bytes] = ..., compression: _Optional[_Union[Compression, str]] = ..., raw_bytes: _Optional[int] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("lane", "number")
@@ -128,6 +141,24 @@ class Ack(_message.Message):
     lane: Lane
     number: int
     def __init__(self, lane: _Optional[_Union[Lane, str]] = ..., number: _Optional[int] = ...) -> None: ...
+
+class Rejected(_message.Message):
+    __slots__ = ("lane", "kind", "namespace", "name", "version", "change_id", "reason")
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    lane: Lane
+    kind: str
+    namespace: str
+    name: str
+    version: int
+    change_id: int
+    reason: str
+    def __init__(self, lane: _Optional[_Union[Lane, str]] = ..., kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., change_id: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Synced(_message.Message):
     __slots__ = ()

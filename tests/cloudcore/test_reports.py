@@ -36,6 +36,13 @@ class SlowSink:
         self.written.append(delta)
 
 
+async def run(queue):
+    """Write until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        queue.start(group)
+        await asyncio.Event().wait()
+
+
 FRAMES = st.lists(
     st.tuples(
         st.sampled_from([Lane.PODS, Lane.TWINS]), st.lists(st.sampled_from(KEYS), max_size=3)
@@ -53,7 +60,7 @@ def test_every_frame_is_done_in_order_and_the_newest_of_each_key_is_written_last
 
     async def story():
         queue = ReportQueue("edge-1", sink, lambda lane, number: done[lane].append(number))
-        task = asyncio.create_task(queue.run())
+        task = asyncio.create_task(run(queue))
         version = 0
         for lane, keys in frames:
             deltas = []
@@ -86,7 +93,7 @@ async def test_a_frame_is_not_done_before_the_frame_in_front_of_it():
                 await release.wait()
 
     queue = ReportQueue("edge-1", Sink(), lambda lane, number: done.append(number))
-    task = asyncio.create_task(queue.run())
+    task = asyncio.create_task(run(queue))
     await queue.put(Received(Lane.PODS, 1, [report(KEYS[0], 1)]))
     await queue.put(Received(Lane.PODS, 2, [report(KEYS[1], 2)]))
     await asyncio.sleep(0.02)
@@ -116,7 +123,7 @@ async def test_log_entries_are_all_written_and_states_only_the_newest(op, writes
     queue = ReportQueue("edge-1", Sink(), lambda lane, number: number == 3 and done.set())
     for number in (1, 2, 3):
         await queue.put(Received(Lane.PODS, number, [report(KEYS[0], number, op, number)]))
-    task = asyncio.create_task(queue.run())
+    task = asyncio.create_task(run(queue))
     await asyncio.wait_for(done.wait(), 2)
     assert len(written) == writes
     assert written[-1].version == 3

@@ -86,9 +86,27 @@ class FakeCounters:
     def __init__(self):
         self.sent_objects: Counter[str] = Counter()
         self.joins: list[bool] = []
+        self.ends: Counter[str] = Counter()
+        self.aside: Counter[str] = Counter()
+        self.frames, self.deltas, self.bytes = Counter(), Counter(), Counter()
+        self.sessions, self.lags_s = 0, {}
 
     def sent(self, kind, op, count):
         self.sent_objects[kind] += count
 
     def joined(self, *, in_sync):
         self.joins.append(in_sync)
+
+    def moved(self, direction, lane, frame_count, delta_count, size_bytes):
+        self.frames[direction, lane] += frame_count
+        self.deltas[direction, lane] += delta_count
+        self.bytes[direction, lane] += size_bytes
+
+    def ended(self, code):
+        self.ends[code] += 1
+
+    def set_aside(self, kind):
+        self.aside[kind] += 1
+
+    def gauge(self, session_count, lags_s):
+        self.sessions, self.lags_s = session_count, lags_s

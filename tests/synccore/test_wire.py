@@ -8,6 +8,7 @@ from corekit.errors import ProtocolError
 from synccore.messages import (
     Hello,
     Inventory,
+    Rejected,
     ReportAll,
     Synced,
     TunnelOpen,
@@ -18,7 +19,7 @@ from synccore.pb import sync_pb2 as pb
 from synccore.wire import cloud_to_wire, edge_to_wire, from_wire
 from tests.synccore.test_sessions import EVERY_MESSAGE
 
-EDGE_ONLY = (Hello, Inventory, TunnelOpened)
+EDGE_ONLY = (Hello, Inventory, Rejected, TunnelOpened)
 CLOUD_ONLY = (Welcome, Synced, ReportAll, TunnelOpen)
 
 

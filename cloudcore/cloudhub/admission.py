@@ -1,0 +1,57 @@
+"""At which rate nodes are let in: after a cut everybody is back at once, and each join costs a comparison."""
+
+from __future__ import annotations
+
+# A node that does not come within this of its turn has lost it.
+KEPT_S = 60.0
+# Timers fire a moment early, and a turn is not worth a second wait.
+EARLY_S = 0.01
+# Turns that are remembered. Beyond it nodes are told to come back, and queue anew when they do.
+MAX_TURNS = 100_000
+
+
+class Admission:
+    """A rate with a burst; who comes too early gets a turn of its own, so nobody has to try twice.
+
+    Turns are 1/rate apart, behind all that were given before: those who were sent away come back one by one
+    over just the time that it takes to serve them, and there is no second wave. Pure: `now` is monotonic seconds.
+    """
+
+    def __init__(self, rate_per_s: float, burst_count: int) -> None:
+        self._apart_s, self._burst_s = 1.0 / rate_per_s, burst_count / rate_per_s
+        self._next_turn = float("-inf")
+        self._turns: dict[str, float] = {}  # in order of their time, as they were given
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def wait_s(self, node: str, now: float, *, at_least_s: float = 0.0) -> float:
+        """Return 0.0 if `node` may come in now, else in how many seconds it should try again.
+
+        Units:   at_least_s: a turn before that would be of no use; with it nobody comes in now.
+        """
+        turn = self._turns.get(node)
+        if turn is not None and now + at_least_s <= turn + KEPT_S:
+            if now >= turn - EARLY_S and not at_least_s:
+                del self._turns[node]
+                return 0.0
+            if turn - now >= at_least_s:
+                return turn - now
+        self._forget_lost(now)
+        # A full burst is saved up at most; what was not used longer ago is gone.
+        saved_up = now + at_least_s - self._burst_s + self._apart_s
+        self._next_turn = max(self._next_turn + self._apart_s, saved_up)
+        if self._next_turn <= now and not at_least_s:
+            return 0.0
+        turn = max(self._next_turn, now + max(at_least_s, self._apart_s))
+        self._turns.pop(node, None)
+        if len(self._turns) < MAX_TURNS:
+            self._turns[node] = turn
+        return turn - now
+
+    def _forget_lost(self, now: float) -> None:
+        while self._turns:
+            node = next(iter(self._turns))
+            if now <= self._turns[node] + KEPT_S:
+                return
+            del self._turns[node]

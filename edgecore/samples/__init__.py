@@ -1,0 +1,1 @@
+"""Typed values of devices at rate, on their way to the cloud."""

@@ -1,0 +1,70 @@
+"""Admission: a burst, then a rate; whoever was given a turn gets in at its turn, and nobody has to try twice."""
+
+from __future__ import annotations
+
+import heapq
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudcore.cloudhub.admission import EARLY_S, KEPT_S, Admission
+
+
+def storm(admission, nodes, *, late_s=0.0):
+    """All nodes come at 0 and return when told; return when each came in, and how often each tried."""
+    came_in, tries = {}, dict.fromkeys(nodes, 0)
+    queue = [(0.0, node) for node in nodes]
+    heapq.heapify(queue)
+    while queue:
+        now, node = heapq.heappop(queue)
+        tries[node] += 1
+        wait_s = admission.wait_s(node, now)
+        if wait_s == 0:
+            came_in[node] = now
+        else:
+            heapq.heappush(queue, (now + wait_s + late_s, node))
+    return came_in, tries
+
+
+@given(st.integers(1, 2000), st.sampled_from([10.0, 300.0]), st.integers(1, 300))
+def test_a_storm_is_let_in_at_the_rate_and_nobody_tries_more_than_twice(count, rate, burst):
+    came_in, tries = storm(Admission(rate, burst), range(count))
+    assert max(tries.values()) <= 2
+    times = sorted(came_in.values())
+    assert times[-1] <= max(0, count - burst) / rate + 2 / rate
+    for first in range(0, count, 50):  # never more than a burst and the rate
+        within = [t for t in times[first:] if t <= times[first] + 1.0]
+        assert len(within) <= burst + rate * (1 + EARLY_S) + 2
+
+
+def test_a_node_that_comes_before_its_turn_keeps_it():
+    admission = Admission(1.0, 1)
+    assert admission.wait_s("a", 0.0) == 0
+    turn = admission.wait_s("b", 0.0)
+    assert admission.wait_s("b", 0.5) == pytest.approx(turn - 0.5)
+    assert admission.wait_s("b", turn) == 0
+
+
+def test_a_turn_that_is_not_taken_is_lost_in_the_end_and_forgotten():
+    admission = Admission(10.0, 1)
+    for node in range(100):
+        admission.wait_s(str(node), 0.0)
+    assert len(admission) == 99
+    assert admission.wait_s("new", 20 + KEPT_S) == 0
+    assert len(admission) == 0
+
+
+def test_while_nobody_can_come_in_turns_are_spread_and_late_enough():
+    admission = Admission(100.0, 10)
+    waits = [admission.wait_s(str(n), 0.0, at_least_s=1.0) for n in range(500)]
+    assert min(waits) >= 1.0
+    assert max(waits) == pytest.approx(1.0 + 490 / 100, rel=0.1)
+    assert admission.wait_s("0", waits[0]) == 0  # ready meanwhile
+
+
+def test_a_burst_is_free_again_after_a_quiet_time():
+    admission = Admission(100.0, 50)
+    storm(admission, range(500))
+    assert all(admission.wait_s(f"later-{n}", 60.0) == 0 for n in range(50))
+    assert admission.wait_s("one more", 60.0) > 0

@@ -112,15 +112,17 @@ async def measure_resume(folder: Path, objects: int) -> tuple[list[Figure], str]
 
 def measure_api(folder: Path, count: int) -> tuple[list[Figure], str]:
     """Return how many requests a storm costs the Kubernetes API, leases included."""
-    with Cluster(folder, nodes=count, pods=count * 10) as cluster:
-        with Fleet(cluster.pki.folder, cluster.hub_address, 0, count, processes=FLEETS) as fleet:
-            fleet.wait_in_sync(JOIN_TIMEOUT_S)
-            time.sleep(SETTLE_S)
-            idle = cluster.peak_requests_per_s(SETTLE_S)
-            cut_s = time.monotonic()
-            fleet.command("cut")
-            peak = cluster.peak_requests_per_s(SETTLE_S)
-            storm_s = fleet.wait_in_sync(JOIN_TIMEOUT_S, after_s=cut_s) - cut_s
+    with (
+        Cluster(folder, nodes=count, pods=count * 10) as cluster,
+        Fleet(cluster.pki.folder, cluster.hub_address, 0, count, processes=FLEETS) as fleet,
+    ):
+        fleet.wait_in_sync(JOIN_TIMEOUT_S)
+        time.sleep(SETTLE_S)
+        idle = cluster.peak_requests_per_s(SETTLE_S)
+        cut_s = time.monotonic()
+        fleet.command("cut")
+        peak = cluster.peak_requests_per_s(SETTLE_S)
+        storm_s = fleet.wait_in_sync(JOIN_TIMEOUT_S, after_s=cut_s) - cut_s
     figures = [
         Figure("scale.api.idle_peak", idle, "requests/s"),
         Figure("scale.api.storm_peak", peak, "requests/s"),
@@ -131,20 +133,21 @@ def measure_api(folder: Path, count: int) -> tuple[list[Figure], str]:
 
 def measure_pods(folder: Path, count: int, pods: int) -> tuple[list[Figure], str]:
     """Return the time from the start of cloudcore until every node holds its pods, and cloudcore's memory."""
-    with Cluster(folder, nodes=count, pods=pods, start_cloudcore=False) as cluster:
-        with Fleet(cluster.pki.folder, cluster.hub_address, 0, count, processes=FLEETS) as fleet:
-            time.sleep(5)  # everybody is dialling a port that nobody serves
-            begun_s = time.monotonic()
-            cluster.start_cloudcore()
-            took_s = fleet.wait_in_sync(JOIN_TIMEOUT_S, after_s=begun_s, records=pods) - begun_s
-            rss = rss_bytes(cluster.cloudcore_pid)
-            kube = rss_bytes(cluster.kubecore_pid)
-            restart_s = time.monotonic()
-            cluster.stop_cloudcore()
-            cluster.start_cloudcore()
-            again_s = (
-                fleet.wait_in_sync(JOIN_TIMEOUT_S, after_s=restart_s + 2, records=pods) - restart_s
-            )
+    with (
+        Cluster(folder, nodes=count, pods=pods, start_cloudcore=False) as cluster,
+        Fleet(cluster.pki.folder, cluster.hub_address, 0, count, processes=FLEETS) as fleet,
+    ):
+        time.sleep(5)  # everybody is dialling a port that nobody serves
+        begun_s = time.monotonic()
+        cluster.start_cloudcore()
+        took_s = fleet.wait_in_sync(JOIN_TIMEOUT_S, after_s=begun_s, records=pods) - begun_s
+        rss = rss_bytes(cluster.cloudcore_pid)
+        kube = rss_bytes(cluster.kubecore_pid)
+        restart_s = time.monotonic()
+        cluster.stop_cloudcore()
+        cluster.start_cloudcore()
+        again_s = fleet.wait_in_sync(JOIN_TIMEOUT_S, after_s=restart_s + 2, records=pods)
+        again_s -= restart_s
     figures = [
         Figure("scale.pods150k.seconds", took_s, "s"),
         Figure("scale.pods150k.rss", rss / MIB, "MiB"),

@@ -140,7 +140,9 @@ class Link:
         self._volatile: dict[ObjectKey, Report] = {}
         self._blocks_first = False
         self._sent_up_to = dict.fromkeys(Lane, 0)
-        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[None] = loop.create_future()
+        self._welcomed: asyncio.Future[None] = loop.create_future()
         self.joined = False
 
     @property
@@ -186,6 +188,7 @@ class Link:
                 # Before the first report: a restored copy must be known by it.
                 await self._note(self._store.welcomed)
                 self.joined = True
+                self._welcomed.set_result(None)
                 self._on_joined()
                 self._to_fill.set()
                 metrics.joins.inc(1, "in_sync" if in_sync else "resync")
@@ -334,7 +337,12 @@ class Link:
             self._session.tick(self._clock())
             if self._session.has_outgoing:
                 self._to_send.set()
-            await asyncio.sleep(self._session.heartbeat_s / 8)
+            # The Welcome brings another heartbeat, which counts from then on.
+            rest_s = self._session.heartbeat_s / 8
+            if self.joined:
+                await asyncio.sleep(rest_s)
+            else:
+                await asyncio.wait([self._welcomed], timeout=rest_s)
 
 
 def _delta(row: OutboxRow) -> Delta:

@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
-# Set by edgecore on each of its nodes.
-EDGE_LABEL = "node-role.kubernetes.io/edge"
+# Set by cloudcore on each node that runs edgecore.
+EDGE_LABEL = "armadillo.edge/agent"
 LATER = "join, logs of the agent, and tunnels are not there yet"
 
 app = typer.Typer(

@@ -13,6 +13,7 @@ from kubecore.controllers.bootstrap import Bootstrap
 from kubecore.controllers.cleanup import Cleanup
 from kubecore.controllers.garbage import GarbageCollector
 from kubecore.controllers.nodelifecycle import NodeLifecycle
+from kubecore.controllers.orphans import OrphanedPods
 from kubecore.controllers.scheduler import Scheduler
 from kubecore.kinds.registry import Registry
 from kubecore.objects.client import Objects
@@ -37,6 +38,7 @@ def components(settings: KubecoreSettings) -> list[Component]:
         Cleanup(objects),
         GarbageCollector(store, objects),
         NodeLifecycle(objects, settings.controllers),
+        OrphanedPods(objects, settings.controllers),
         Scheduler(objects),
         ApiServer(settings.serve, Api(operations), hub),
     ]

@@ -30,6 +30,7 @@ class ControllerSettings:
 
     node_monitor_period_s: float = 5.0  # upstream: 5 s
     node_monitor_grace_s: float = 40.0  # upstream 1.32: a lease of 40 s, then Ready=Unknown
+    orphan_grace_s: float = 40.0  # upstream: how long a Node is gone before its pods are
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from armadillo.up import plan as plans
 from armadillo.up.api import Api, ApiNotReadyError, HttpsApi, KubectlApi
 from armadillo.up.console import Console
 from armadillo.up.containers import ContainerdKeeper, containerd_of
-from armadillo.up.objects import DEMO_DEVICE, DEMO_NAMESPACE, cluster_objects, demo_objects
+from armadillo.up.objects import DEMO_DEVICE, DEMO_NAMESPACE, cluster_objects, demo_objects, role_of
 from armadillo.up.plan import Plan
 from armadillo.up.readiness import (
     DEADLINE_S,
+    Probe,
     Readiness,
     device_online,
     node_ready,
@@ -119,7 +120,16 @@ class Conductor:
             "cloudcore", "cloudcore", lambda: _listening(plan.ports["cloudcore"])
         )
         for name in plan.nodes:
-            await self._ready.wait(f"node {name}", name, node_ready(self._api, name, self._since_s))
+            await self._ready.wait(f"node {name}", name, self._node_ready(name))
+
+    def _node_ready(self, name: str) -> Probe:
+        ready = node_ready(self._api, name, self._since_s)
+        role = objects_applied(self._api, [role_of(name)], overwrite=True)
+
+        async def probe() -> str:
+            return await ready() or await role()
+
+        return probe
 
     async def _start_demo(self) -> None:
         plan, node = self._plan, self._plan.nodes[0]

@@ -30,6 +30,12 @@ def demo_objects(node: str) -> list[dict[str, Any]]:
     return objects
 
 
+def role_of(node: str) -> dict[str, Any]:
+    """Return what marks `node` as an edge node; a node may not give itself a role, so an administrator does."""
+    labels = {f"node-role.kubernetes.io/{role}": "" for role in ("agent", "edge")}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels}}
+
+
 def load_manifest(path: Path) -> list[dict[str, Any]]:
     """Return the objects in a YAML file. Raises: ConfigError: it cannot be read."""
     try:

@@ -139,7 +139,7 @@ class EdgeController:
     ) -> _View:
         """Return the view of `node`."""
         view = _View(self, node, on_change, on_given_up)
-        if node in self._given_up:
+        if node in self._given_up or self._nodes.get(ObjectKey(NODES.kind, "", node)) is None:
             on_given_up()
         self._views.setdefault(node, []).append(view)
         for key in self._holdings.held(node):
@@ -266,6 +266,9 @@ class EdgeController:
     def _node_gone(self, key: ObjectKey) -> None:
         self._given_up.discard(key.name)
         self._agents.discard(key.name)
+        # Deleted by hand while it is connected: its next full report, minutes away, would register it again.
+        for view in self._views.get(key.name, ()):
+            view.on_given_up()
 
     # What follows from it.
 

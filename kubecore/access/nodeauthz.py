@@ -10,7 +10,25 @@ from kubecore.storage.store import Object, Store
 
 NODES_GROUP = "system:nodes"
 _USER_PREFIX = "system:node:"
-_LEASES = "leases.coordination.k8s.io"
+# Labels below these domains are the cluster's: pods are placed by them, so a node may not give them to itself.
+_CLUSTER_DOMAINS = ("kubernetes.io", "k8s.io")
+_NODE_DOMAINS = ("node.kubernetes.io", "kubelet.kubernetes.io")
+_NODE_LABELS = frozenset(
+    {
+        "kubernetes.io/hostname",
+        "kubernetes.io/arch",
+        "kubernetes.io/os",
+        "beta.kubernetes.io/arch",
+        "beta.kubernetes.io/os",
+        "beta.kubernetes.io/instance-type",
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
+        "failure-domain.beta.kubernetes.io/zone",
+        "failure-domain.kubernetes.io/region",
+        "failure-domain.kubernetes.io/zone",
+    }
+)
 _LEASE_NAMESPACE = "kube-node-lease"
 _WRITE = ("patch", "update")
 
@@ -23,7 +41,7 @@ def node_of(user: User) -> str:
 
 
 def allows(store: Store, node: str, target: Target) -> bool:
-    """Tell whether `node` may do `target`; a create is checked again by `admits`, which sees the name."""
+    """Tell whether `node` may do `target`; `write_problem` looks into what it writes."""
     verb = target.verb
     match (target.group, target.resource):
         case ("", "nodes"):
@@ -49,12 +67,43 @@ def allows(store: Store, node: str, target: Target) -> bool:
             return False
 
 
-def admits(node: str, storage: str, obj: Any) -> bool:
-    """Tell whether a new object is one that `node` may create."""
-    if storage not in ("nodes", _LEASES):
-        return True
-    metadata = obj.get("metadata") if isinstance(obj, dict) else None
-    return isinstance(metadata, dict) and metadata.get("name") == node
+def write_problem(node: str, target: Target, before: Object | None, after: Object) -> str:
+    """Return why `node` may not write `after` in place of `before` (None: it is new); "" if it may.
+
+    Source:  Kubernetes' admission plugin NodeRestriction.
+    """
+    if target.plural not in ("nodes", "leases"):
+        return ""
+    if after["metadata"]["name"] != node:
+        return "a node may create itself and its lease only"
+    if target.plural != "nodes":
+        return ""
+    if before is not None and _taints(before) != _taints(after):
+        return "a node may not change its taints"
+    if forbidden := sorted(filter(_is_forbidden, _changed_labels(before, after))):
+        return f"a node may not set or remove the labels {', '.join(forbidden)}"
+    return ""
+
+
+def _taints(node: Object) -> Any:
+    return (node.get("spec") or {}).get("taints") or []
+
+
+def _changed_labels(before: Object | None, after: Object) -> set[str]:
+    old = ((before or {}).get("metadata") or {}).get("labels") or {}
+    new = after["metadata"].get("labels") or {}
+    return {key for key, _ in old.items() ^ new.items()}
+
+
+def _is_forbidden(label: str) -> bool:
+    domain = label.rpartition("/")[0]
+    if not _is_below(domain, _CLUSTER_DOMAINS) or label in _NODE_LABELS:
+        return False
+    return not _is_below(domain, _NODE_DOMAINS)
+
+
+def _is_below(domain: str, parents: tuple[str, ...]) -> bool:
+    return any(domain == parent or domain.endswith(f".{parent}") for parent in parents)
 
 
 def _is_own_pod(store: Store, node: str, target: Target) -> bool:

@@ -11,6 +11,8 @@ from kubecore.kinds.resource import Resource
 Object = dict[str, Any]
 
 DEFAULT_GRACE_S = 30
+# The API takes any int64. deletionTimestamp has to stay a date, and runtimes count in nanoseconds (292 years).
+MAX_GRACE_S = 100 * 365 * 86_400
 ENDED_PHASES = ("Succeeded", "Failed")
 
 
@@ -61,7 +63,7 @@ def _pod_grace_s(pod: Object, asked_s: int | None) -> int:
     grace_s = (
         spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S) if asked_s is None else asked_s
     )
-    return 1 if grace_s < 0 else int(grace_s)
+    return 1 if grace_s < 0 else min(int(grace_s), MAX_GRACE_S)
 
 
 def _shorten(metadata: dict[str, Any], asked_s: int | None) -> bool:

@@ -46,6 +46,8 @@ class WriteOptions:
 
     dry_run: bool = False
     field_validation: FieldValidation = "Warn"
+    # Told what is there (None: nothing) and what would take its place; raises ApiStatusError to refuse it.
+    guard: Callable[[Object | None, Object], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ class Operations:
         obj = metadata.stamp_new(resource, namespace, obj)
         admission.fill_new(resource, obj)
         checked, warnings = self._check(resource, obj, options)
+        if options.guard:
+            options.guard(None, checked)
         name = checked["metadata"]["name"]
         if resource.namespaced:
             self._require_namespace(resource, namespace, name)
@@ -243,6 +247,8 @@ class Operations:
         metadata.check_target(resource, namespace, name, obj, current)
         merged = self._merge(resource, current, obj, subresource)
         checked, warnings = self._check(resource, merged, options, old=current)
+        if options.guard:
+            options.guard(current, checked)
         if "generation" in stored and metadata.spec_changed(resource, checked, current):
             checked["metadata"]["generation"] = stored["generation"] + 1
         removable = deletion.is_removable(resource, checked)

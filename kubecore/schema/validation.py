@@ -46,17 +46,27 @@ def check_update(resource: Resource, obj: Object, old: Object) -> list[Cause]:
     return rules(obj, old) if rules else []
 
 
-def _check_content(obj: Object) -> list[Cause]:
+def _check_config_map(obj: Object) -> list[Cause]:
+    return _check_content(obj, base64_parts=("binaryData",))
+
+
+def _check_secret(obj: Object) -> list[Cause]:
+    return _check_content(obj, base64_parts=("data",))
+
+
+def _check_content(obj: Object, base64_parts: tuple[str, ...]) -> list[Cause]:
     causes: list[Cause] = []
     total = 0
     for part in ("data", "binaryData"):
         for key, value in (obj.get(part) or {}).items():
-            total += len(value)
+            total += _base64_bytes(value) if part in base64_parts else len(value.encode())
             if len(key) > MAX_KEY_CHARS:
                 rule = f"must be no more than {MAX_KEY_CHARS} characters"
                 causes.append(invalid(f"{part}[{key[:64]}]", key, rule))
             elif not _KEY_RE.fullmatch(key) or key in (".", ".."):
                 causes.append(invalid(f"{part}[{key}]", key, _KEY_TEXT))
+            elif key.startswith(".."):
+                causes.append(invalid(f"{part}[{key}]", key, "must not start with '..'"))
     shared = (obj.get("data") or {}).keys() & (obj.get("binaryData") or {}).keys()
     causes += [
         invalid(f"data[{key}]", key, "duplicate of key present in binaryData") for key in shared
@@ -64,6 +74,11 @@ def _check_content(obj: Object) -> list[Cause]:
     if total > MAX_CONTENT_BYTES:
         causes.append(too_long("data", MAX_CONTENT_BYTES))
     return causes
+
+
+def _base64_bytes(text: str) -> int:
+    """Return how many bytes the base64 `text` stands for."""
+    return len(text) * 3 // 4 - text[-2:].count("=")
 
 
 def _check_node(node: Object) -> list[Cause]:
@@ -175,8 +190,8 @@ def _crd_update(crd: Object, old: Object) -> list[Cause]:
 _RULES: dict[str, Callable[[Object], list[Cause]]] = {
     "pods": check_pod,
     "nodes": _check_node,
-    "configmaps": _check_content,
-    "secrets": _check_content,
+    "configmaps": _check_config_map,
+    "secrets": _check_secret,
     "events": _check_event,
     "services": _check_service,
     "leases.coordination.k8s.io": _check_lease,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -27,6 +28,7 @@ from kubecore.objects.pages import Page
 from kubecore.serving.answers import answer, show_list, show_object, success
 from kubecore.serving.api_watch import serve_watch
 from kubecore.serving.requests import body_of, form_of, number
+from kubecore.storage.store import Object
 
 # The API server of Kubernetes returns the last state of these, and a Status of the rest; clients decode by it.
 _RETURNED_ON_DELETE = frozenset(
@@ -60,7 +62,7 @@ class ObjectApi:
         if resource is None or not _fits(resource, target):
             raise unknown_path()
         if target.subresource not in _OWN_PARTS:
-            return await self._subresource(request, resource, target)
+            return await self._subresource(request, resource, target, user)
         if target.verb in ("get", "list", "watch"):
             return await self._read(request, resource, target)
         return await self._write(request, resource, target, user)
@@ -83,7 +85,7 @@ class ObjectApi:
             case "create" if not target.name:
                 return await self._create(request, resource, target, user)
             case "update" | "patch" if target.name:
-                return await self._change(request, resource, target)
+                return await self._change(request, resource, target, user)
             case "delete" if not target.subresource:
                 return await self._delete(request, resource, target)
             case "deletecollection":
@@ -118,19 +120,16 @@ class ObjectApi:
     ) -> web.Response:
         if resource.namespaced and not target.namespace:
             raise method_not_allowed()
-        body = await body_of(request)
-        node = nodeauthz.node_of(user)
-        if node and not nodeauthz.admits(node, resource.storage_name, body):
-            raise denied(user, target)
+        body, options = await body_of(request), _write_options(request, user, target)
         written = await self._operations.create(
-            resource, _namespace(resource, target), _object(body), _write_options(request)
+            resource, _namespace(resource, target), _object(body), options
         )
         return answer(written.entry.raw, 201, written.warnings)
 
     async def _change(
-        self, request: web.Request, resource: Resource, target: Target
+        self, request: web.Request, resource: Resource, target: Target, user: User
     ) -> web.Response:
-        body, options = await body_of(request), _write_options(request)
+        body, options = await body_of(request), _write_options(request, user, target)
         place = (resource, _namespace(resource, target), target.name)
         if target.verb == "update":
             written = await self._operations.update(
@@ -171,7 +170,7 @@ class ObjectApi:
         return show_list(request, resource, page, form_of(request))
 
     async def _subresource(
-        self, request: web.Request, resource: Resource, target: Target
+        self, request: web.Request, resource: Resource, target: Target, user: User
     ) -> web.Response:
         place = (resource.storage_name, target.subresource, target.verb)
         match place:
@@ -188,7 +187,7 @@ class ObjectApi:
                 await self._operations.delete(resource, target.namespace, target.name, options)
                 return answer(success(resource, target.name, ""), 201)
             case ("namespaces", "finalize", "update"):
-                return await self._change(request, resource, target)
+                return await self._change(request, resource, target, user)
         if target.subresource.split("/")[0] in _STREAMS:
             raise not_implemented(target.resource)
         raise unknown_path()
@@ -221,11 +220,24 @@ def delete_options(request: web.Request, body: Any) -> DeleteOptions:
     )
 
 
-def _write_options(request: web.Request) -> WriteOptions:
+def _write_options(request: web.Request, user: User, target: Target) -> WriteOptions:
     validation = request.query.get("fieldValidation") or "Warn"
     if validation not in ("Strict", "Warn", "Ignore"):
         raise bad_request(f"fieldValidation: {validation[:40]!r} is not Strict, Warn or Ignore")
-    return WriteOptions(_is_dry(request), validation)  # type: ignore[arg-type]  # one of the three
+    guard = _node_guard(user, target) if nodeauthz.node_of(user) else None
+    return WriteOptions(_is_dry(request), validation, guard)  # type: ignore[arg-type]  # one of the three
+
+
+def _node_guard(user: User, target: Target) -> Callable[[Object | None, Object], None]:
+    """Return the check of what a node writes: its rights name objects, this one looks into them."""
+    node = nodeauthz.node_of(user)
+
+    def guard(before: Object | None, after: Object) -> None:
+        if problem := nodeauthz.write_problem(node, target, before, after):
+            refusal = denied(user, target)
+            raise ApiStatusError(403, "Forbidden", f"{refusal.message}: {problem}")
+
+    return guard
 
 
 def _is_dry(request: web.Request) -> bool:

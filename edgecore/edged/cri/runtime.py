@@ -26,6 +26,8 @@ from edgecore.edged.runtime import (
 T = TypeVar("T")
 
 CALL_TIMEOUT_S = 120.0  # kubelet's own limit
+# A pod may ask for any int64; runtimes count in nanoseconds, of which an int64 holds 292 years.
+MAX_GRACE_S = 100 * 365 * 86_400.0
 PULL_TIMEOUT_S = 900.0  # kubelet has none, and so waits for ever on a registry that stalls
 VERSION_TIMEOUT_S = 10.0  # asked at start and by node status, which must not hang with the runtime
 
@@ -126,7 +128,8 @@ class CriRuntime:
 
     async def stop_container(self, container_id: str, grace_s: float) -> None:
         """SIGTERM, then SIGKILL after `grace_s` seconds; return when it has exited."""
-        seconds = max(0, math.ceil(grace_s))  # CRI counts whole seconds; never less than promised
+        # CRI counts whole seconds; never less than promised
+        seconds = max(0, math.ceil(min(grace_s, MAX_GRACE_S)))
         request = pb.StopContainerRequest(container_id=container_id, timeout=seconds)
         limit_s = seconds + self._cri.timeout_s
         call = self._cri.call("StopContainer", request, pb.StopContainerResponse, timeout_s=limit_s)

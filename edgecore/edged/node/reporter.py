@@ -188,14 +188,13 @@ class NodeReporter:
         ], True
 
     def _labels(self) -> dict[str, str]:
+        # No role: NodeRestriction refuses the whole registration of a node that gives itself one.
         machine = {
             "kubernetes.io/arch": machineinfo.architecture(),
             "kubernetes.io/os": "linux",
             "beta.kubernetes.io/arch": machineinfo.architecture(),
             "beta.kubernetes.io/os": "linux",
             "kubernetes.io/hostname": self._node_name,
-            "node-role.kubernetes.io/edge": "",
-            "node-role.kubernetes.io/agent": "",
         }
         return {**machine, **self._settings.node.labels}
 

@@ -272,6 +272,17 @@ async def test_a_node_the_cluster_gave_up_is_told_once_whenever_that_happens(api
     await until(lambda: session.given_up == 2)
 
 
+async def test_a_node_that_was_deleted_by_hand_is_told_now_or_when_it_comes(api, cloud):
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge-1"}}
+    api.put("nodes", node)
+    await until(lambda: Session(cloud).given_up == 0)
+    session = Session(cloud)
+    assert session.given_up == 0
+    api.remove("nodes", "", "edge-1")
+    await until(lambda: session.given_up == 1)
+    assert Session(cloud).given_up == 1
+
+
 async def test_a_change_during_a_fetch_is_fetched_again(api, cloud):
     api.put("configmaps", named("env", data={"n": 0}))
     api.put("pods", pod("web", "edge-1", "env"))

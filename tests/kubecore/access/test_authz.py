@@ -107,6 +107,29 @@ async def test_a_node_touches_itself_and_its_lease_only(node):
     assert (await node.merge(f"{LEASES}/n2", lease))[0] == 403
 
 
+async def test_a_node_may_not_place_pods_on_itself_by_labels_and_taints(admin, node):
+    here, own = "/api/v1/nodes/n1", {"kubernetes.io/hostname": "n1", "example.com/site": "north"}
+    role_of_it = {"node-role.kubernetes.io/control-plane": ""}
+    taints = [{"key": "edge", "effect": "NoSchedule"}]
+    made = {"metadata": {"name": "n1", "labels": own}, "spec": {"taints": taints}}
+    refused = {"metadata": {"name": "n1", "labels": own | role_of_it}}
+    status, body = await node.post("/api/v1/nodes", refused)
+    assert (status, body["reason"]) == (403, "Forbidden")
+    assert body["message"].endswith("the labels node-role.kubernetes.io/control-plane")
+    assert (await node.post("/api/v1/nodes", made))[0] == 201
+    label = {"metadata": {"labels": {"node-restriction.kubernetes.io/safe": "yes"}}}
+    assert (await node.merge(here, label))[0] == 403
+    assert (await node.merge(here, {"spec": {"taints": None}}))[0] == 403
+    assert (await node.merge(here, {"metadata": {"labels": {"example.com/site": "south"}}}))[
+        0
+    ] == 200
+    assert (await admin.merge(here, {"metadata": {"labels": role_of_it}}))[0] == 200
+    assert (await node.merge(here, {"metadata": {"labels": {"node.kubernetes.io/a": "b"}}}))[
+        0
+    ] == 200
+    assert (await node.merge(f"{here}/status", {"status": {"phase": "Running"}}))[0] == 200
+
+
 async def test_a_node_touches_its_own_pods_and_what_they_name_only(admin, node):
     volumes = [{"name": "v", "configMap": {"name": "mine"}}]
     await admin.post(PODS, pod("own", nodeName="n1", volumes=volumes))

@@ -2,11 +2,13 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from kubecore.controllers.bootstrap import Bootstrap
 from kubecore.controllers.nodelifecycle import NodeLifecycle
+from kubecore.controllers.orphans import OrphanedPods
 from kubecore.controllers.scheduler import Scheduler
 from kubecore.kinds.registry import Registry
 from kubecore.objects.client import Objects
@@ -16,7 +18,7 @@ from kubecore.settings import ControllerSettings
 from kubecore.storage.store import Store
 from tests.kubecore.samples import make_pod
 
-QUICK = ControllerSettings(node_monitor_period_s=0.05, node_monitor_grace_s=0.3)
+QUICK = ControllerSettings(node_monitor_period_s=0.05, node_monitor_grace_s=0.3, orphan_grace_s=0.3)
 PATIENT = ControllerSettings(node_monitor_period_s=0.05, node_monitor_grace_s=60)
 
 
@@ -171,3 +173,35 @@ async def test_a_cordoned_node_is_tainted_as_long_as_it_is_cordoned(tmp_path):
         assert [t["key"] for t in node["spec"]["taints"]] == ["node.kubernetes.io/unschedulable"]
         await kube.objects.patch(nodes, "", "edge-1", {"spec": {"unschedulable": None}})
         await kube.until("nodes", "", "edge-1", lambda n: not n["spec"].get("taints"))
+
+
+async def test_pods_of_a_node_that_is_gone_are_removed_and_others_stay(tmp_path):
+    async with cluster(tmp_path, lambda objects: OrphanedPods(objects, QUICK)) as api:
+        pods, nodes = api.kind("pods"), api.kind("nodes")
+        for name in ("edge-1", "edge-2"):
+            await api.add_node(name)
+            await api.add_pod(f"on-{name}", nodeName=name)
+        await api.add_pod("unbound")
+        await api.objects.delete(pods, "default", "on-edge-1")  # its agent has 30 s for that
+        await api.objects.delete(nodes, "", "edge-1")
+        while "on-edge-1" in (names := await pod_names(api)):
+            await asyncio.sleep(0.01)
+        assert names == {"on-edge-2", "unbound"}
+
+
+async def test_a_node_that_comes_back_in_time_keeps_its_pods(tmp_path):
+    now_s = 0.0
+    settings = replace(PATIENT, orphan_grace_s=40)
+    made = lambda objects: OrphanedPods(objects, settings, steady_clock=lambda: now_s)  # noqa: E731
+    async with cluster(tmp_path, made) as api:
+        await api.add_pod("web", nodeName="edge-1")
+        await asyncio.sleep(0.2)
+        await api.add_node("edge-1")
+        now_s = 60.0
+        await asyncio.sleep(0.2)
+        assert await pod_names(api) == {"web"}
+
+
+async def pod_names(api):
+    found, _ = await api.objects.list(api.kind("pods"))
+    return {pod["metadata"]["name"] for pod in found}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubecore.objects.deletion import DeleteOptions, is_removable, mark
+from kubecore.objects.deletion import MAX_GRACE_S, DeleteOptions, is_removable, mark
 
 NOW = 1_800_000_000.0
 
@@ -24,6 +24,7 @@ def pods(registry):
         pytest.param(pod(), 5, 5, id="the-one-asked-for"),
         pytest.param(pod(), -1, 1, id="negative-is-one-second"),
         pytest.param(pod(spec={"nodeName": ""}), None, 0, id="no-node"),
+        pytest.param(pod(), 2**63 - 1, MAX_GRACE_S, id="longer-than-dates-go"),
     ],
 )
 def test_a_pod_is_given_its_grace_period(pods, obj, asked_s, grace_s):

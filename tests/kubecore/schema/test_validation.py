@@ -327,6 +327,24 @@ def test_a_pod_may_not_change_into_another(change, cause):
         (
             "configmaps",
             "",
+            {"data": {"a": "é" * (1 << 19) + "x"}},
+            "data: Too long: may not be more than 1048576 bytes",
+        ),
+        (
+            "secrets",
+            "",
+            {"data": {"a": "AAAA" * 349_526}},
+            "data: Too long: may not be more than 1048576 bytes",
+        ),
+        (
+            "configmaps",
+            "",
+            {"data": {"..data": ""}},
+            "data[..data]: Invalid value: \"..data\": must not start with '..'",
+        ),
+        (
+            "configmaps",
+            "",
             {"data": {"a": ""}, "binaryData": {"a": ""}},
             'data[a]: Invalid value: "a": duplicate',
         ),

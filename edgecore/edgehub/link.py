@@ -22,7 +22,7 @@ from synccore.changes import ChangeIds
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted
 from synccore.index import RecordIndex
-from synccore.messages import Delta, Lane, ObjectKey, State, TunnelOpen, TunnelOpened
+from synccore.messages import Delta, Lane, ObjectKey, Op, State, TunnelOpen, TunnelOpened
 from synccore.samples import with_sequence
 from synccore.session import Acknowledged, Received, Tunnelled
 

@@ -42,6 +42,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.database_id, self.index = os.urandom(16), RecordIndex()
+        self.run_id, self.fork, self.must_report_all = os.urandom(16).hex(), 0, False
         self.applied_count = 0
 
     async def commit(self, commit: Commit) -> None:
@@ -60,7 +61,16 @@ class MemoryStore:
     async def acknowledge(self, *_: object) -> None:
         pass
 
+    async def welcomed(self) -> None:
+        pass
+
+    def converged(self) -> None:
+        pass
+
     def outbox_feed(self) -> _Feed:
+        return _Feed()
+
+    def rebuilt_feed(self) -> _Feed:
         return _Feed()
 
 

@@ -7,10 +7,11 @@ import aiohttp
 import pytest
 
 from cloudcore import metrics
-from cloudcore.metrics import MetricsServer
+from cloudcore.metrics import MetricsServer, PrometheusCounters
 from cloudcore.settings import HubSettings, MetricsSettings
 from corekit.errors import ConfigError
 from corekit.pki import Authority, KeyPair
+from synccore.messages import Lane
 
 
 @pytest.fixture
@@ -49,6 +50,32 @@ async def test_counters_are_served_to_a_client_with_a_certificate(hub, authority
     async with MetricsServer(MetricsSettings("127.0.0.1:0"), hub) as server:
         text = await scrape(server, client_tls(authority, tmp_path))
     assert 'armadillo_objects_sent_total{kind="Pod",op="UPSERT"}' in text
+
+
+async def test_the_sync_path_is_counted_by_lane_and_direction(hub, authority, tmp_path):
+    counters = PrometheusCounters()
+    counters.moved("down", Lane.PODS, 2, 5, 300)
+    counters.moved("up", Lane.CONTROL, 1, 1, 20)
+    counters.joined(in_sync=False)
+    counters.ended("BAD_FRAME")
+    counters.set_aside("Pod")
+    counters.set_aside("a kind that a hostile node made up")
+    counters.gauge(3, {("down", Lane.PODS): 1.5})
+    async with MetricsServer(MetricsSettings("127.0.0.1:0"), hub) as server:
+        text = await scrape(server, client_tls(authority, tmp_path))
+    for line in (
+        'armadillo_sync_frames_total{direction="down",lane="pods"} 2.0',
+        'armadillo_sync_deltas_total{direction="down",lane="pods"} 5.0',
+        'armadillo_sync_bytes_total{direction="down",lane="pods"} 300.0',
+        'armadillo_sync_deltas_total{direction="up",lane="control"} 1.0',
+        'armadillo_sync_lag_seconds{direction="down",lane="pods"} 1.5',
+        "armadillo_sessions 3.0",
+        'armadillo_joins_total{digest="resync"} 1.0',
+        'armadillo_session_ends_total{code="BAD_FRAME"} 1.0',
+        'armadillo_records_set_aside_total{kind="Pod"} 1.0',
+        'armadillo_records_set_aside_total{kind="other"} 1.0',
+    ):
+        assert line in text
 
 
 async def test_a_client_without_a_certificate_is_refused(hub, authority, tmp_path):

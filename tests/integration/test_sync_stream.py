@@ -361,7 +361,9 @@ async def test_of_two_machines_with_copies_of_one_disk_one_waits_outside(site, c
 async def test_a_database_damaged_while_connected_comes_back_from_the_cloud(site):
     cloud = Cloud(site)
     for number in range(20):
-        cloud.source.put("edge-1", POD._replace(name=f"web-{number}"), b'{"x":"%d"}' % number * 50)
+        cloud.source.put(
+            "edge-1", POD._replace(name=f"web-{number}"), b'{"x":"%s"}' % (b"%d" % number * 50)
+        )
     store, hub = edge(site)
     path = site.folder / "edge.db"
     async with running(cloud.hub, store, hub):

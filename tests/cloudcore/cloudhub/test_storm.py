@@ -10,8 +10,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cloudcore.cloudhub.admission import Admission
+from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.link import NodeLink, Surroundings
 from cloudcore.cloudhub.registry import NodeRegistry
+from cloudcore.cloudhub.samples import TakenBlocks
+from cloudcore.samples import SampleFanout
 from corekit.errors import TransportError
 from edgecore.edgehub.client import EdgeHub
 from edgecore.settings import HubSettings
@@ -55,6 +58,9 @@ class Hub:
         self.surroundings = Surroundings(
             source=self.source,
             sink=FakeSink(),
+            samples=SampleFanout(),
+            taken=TakenBlocks(),
+            fence=DatabaseFence(),
             registry=NodeRegistry(1.0),
             admission=Admission(RATE_PER_S, BURST),
             counters=self.counters,
@@ -107,6 +113,7 @@ class Hub:
 class Store:
     def __init__(self):
         self.database_id, self.index = os.urandom(16), RecordIndex()
+        self.run_id, self.fork, self.must_report_all = os.urandom(16).hex(), 0, False
 
     async def commit(self, commit):
         for delta in commit.deltas:
@@ -115,12 +122,20 @@ class Store:
     async def unsent(self, *_):
         return []
 
+    async def welcomed(self):
+        pass
+
+    def converged(self):
+        pass
+
     def outbox_feed(self):
         class Feed:
             async def changed(self):
                 await asyncio.Event().wait()
 
         return Feed()
+
+    rebuilt_feed = outbox_feed
 
 
 @pytest.mark.timeout(60)

@@ -231,6 +231,28 @@ async def test_what_may_pass_is_retried_until_it_does(api, cloud, status, caplog
     assert [r.levelname for r in said] == ["WARNING", "INFO"]
 
 
+async def test_a_lease_does_not_wait_for_pods_and_events_that_are_being_retried(api, cloud):
+    api.faults += [Fault("patch", 500, plural=p) for p in ("pods", "events") for _ in range(5000)]
+    others = [
+        report("Pod", "default", name, {"status": {}}, uid=await known_pod(api, cloud, name))
+        for name in ("a", "b", "c", "d", "e", "f")
+    ]
+    event = {
+        "metadata": {"namespace": "default"},
+        "involvedObject": {"kind": "Node", "name": "edge-1"},
+    }
+    for name in ("e1", "e2", "e3", "e4", "e5"):
+        body = {**event, "metadata": {"namespace": "default", "name": name}, "count": 2}
+        others.append(report("Event", "default", name, body))
+    stuck = [asyncio.create_task(cloud.reports.write("edge-1", other)) for other in others]
+    await until(lambda: cloud.reports._retrying >= 8)  # as many of each kind as one node may have
+    await asyncio.wait_for(cloud.reports.write("edge-1", lease()), 2)
+    assert not any(task.done() for task in stuck)
+    for task in stuck:
+        task.cancel()
+    await asyncio.gather(*stuck, return_exceptions=True)
+
+
 @pytest.mark.parametrize("status", [400, 403, 422])
 async def test_what_can_never_pass_is_said_once_and_given_up(api, cloud, status, caplog):
     api.faults += [Fault("patch", status) for _ in range(2)]

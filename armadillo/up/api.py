@@ -21,7 +21,13 @@ Object = dict[str, Any]
 TIMEOUT_S = 5.0
 # kubectl starts, asks discovery and runs credential plugins first.
 KUBECTL_TIMEOUT_S = 30.0
-CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace", "Node"}
+CLUSTER_SCOPED = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "Namespace",
+    "Node",
+}
 
 
 class ApiNotReadyError(EdgeError):

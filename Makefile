@@ -1,4 +1,4 @@
-.PHONY: up down test test-purepy lint type proto bench clean
+.PHONY: up down test test-purepy faults lint type proto bench clean
 RUN = @exec deploy/bootstrap.sh run
 DEV = @exec deploy/bootstrap.sh dev
 export PYTHON
@@ -7,6 +7,7 @@ up: ; $(RUN) python -m armadillo up $(ARGS)
 down: ; $(RUN) python -m armadillo down $(ARGS)
 test: ; $(DEV) python -m pytest $(ARGS)
 test-purepy: ; $(DEV) env SYNCCORE_PUREPY=1 python -m pytest --purepy -m "not e2e" $(ARGS)
+faults: ; $(DEV) python -m tests.faults --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) $(ARGS)
 lint: ; $(DEV) sh -c "ruff format --check . && ruff check . && lint-imports"
 type: ; $(DEV) mypy
 proto: ; $(DEV) deploy/proto.sh

@@ -12,6 +12,7 @@ from cloudcore.cloudhub.registry import NodeRegistry, RefusedError
 from cloudcore.cloudhub.reports import ReportQueue
 from cloudcore.seams import NodeView, RecordSource, ReportSink
 from corekit.errors import EdgeError, ProtocolError, TransportError
+from corekit.failpoints import failpoint
 from synccore.cloud_session import CloudSession, Joining
 from synccore.errors import SessionClosedError
 from synccore.messages import CloudMessage, EdgeMessage, Hello, Lane, ObjectKey
@@ -147,7 +148,10 @@ class NodeLink:
             sent = Counter((d.key.kind, d.op.name.lower()) for d in self._session.pump())
             for (kind, op), count in sent.items():
                 self._counters.sent(kind, op, count)
-            await self._stream.send(self._session.outgoing())
+            outgoing = self._session.outgoing()
+            failpoint("cloudhub.before_send")
+            await self._stream.send(outgoing)
+            failpoint("cloudhub.after_send")
 
     async def _tick(self) -> None:
         while True:

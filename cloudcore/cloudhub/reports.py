@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cloudcore.seams import ReportSink
+from corekit.failpoints import failpoint
 from synccore.messages import Delta, Lane, ObjectKey, Op
 from synccore.session import Received
 
@@ -71,7 +72,9 @@ class ReportQueue:
                 assert slot is not None
                 pending = self._pending.pop(slot)
                 self._writing.add(slot)
+            failpoint("cloudhub.before_write")
             await self._sink.write(self._node, pending.delta)
+            failpoint("cloudhub.before_ack")
             for lane, frame in pending.frames:
                 frame.waiting -= 1
                 self._finish(lane)
@@ -89,3 +92,4 @@ class ReportQueue:
             last = frames.popleft().number
         if last:
             self._done(lane, last)
+            failpoint("cloudhub.after_ack")

@@ -7,12 +7,21 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from corekit.failpoints import failpoint
 from edgecore.edgehub.stream import SyncStream
 from edgecore.records import Commit, OutboxRow, Report
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted
 from synccore.index import RecordIndex
-from synccore.messages import BATCH_TARGET_BYTES, Delta, Lane, ObjectKey, TunnelOpen, TunnelOpened
+from synccore.messages import (
+    BATCH_TARGET_BYTES,
+    Delta,
+    Lane,
+    ObjectKey,
+    Op,
+    TunnelOpen,
+    TunnelOpened,
+)
 from synccore.session import Acknowledged, Received, Tunnelled
 
 logger = logging.getLogger(__name__)
@@ -128,11 +137,16 @@ class Link:
             if isinstance(event, Acknowledged):
                 rows = [row for token in event.tokens for row in token]
                 if rows:
+                    failpoint("edgehub.before_forget")
                     await self._store.acknowledge(event.lane, rows)
+                    failpoint("edgehub.after_forget")
                 self._to_fill.set()
                 continue
+            failpoint("edgehub.before_commit")
             await self._store.commit(Commit(deltas=event.deltas))  # durable first,
+            failpoint("edgehub.before_ack")
             self._session.committed(event.lane, event.number)  # acknowledged second
+            failpoint("edgehub.after_ack")
             self._to_send.set()
 
     async def _watch_outbox(self) -> None:
@@ -172,7 +186,10 @@ class Link:
         while True:
             await self._to_send.wait()
             self._to_send.clear()
-            await self._stream.send(self._session.outgoing())
+            outgoing = self._session.outgoing()
+            failpoint("edgehub.before_send")
+            await self._stream.send(outgoing)
+            failpoint("edgehub.after_send")
 
     async def _tick(self) -> None:
         while True:
@@ -184,4 +201,6 @@ class Link:
 def _delta(row: OutboxRow) -> Delta:
     report, version = row
     # The version is the change's name in both logs: grep finds one change on its whole way.
-    return Delta(report.op, report.key, report.uid, version, body=report.body, change_id=version)
+    # It is a log entry's sequence too: entries of one key are told apart by it alone.
+    sequence = version if report.op is Op.APPEND else 0
+    return Delta(report.op, report.key, report.uid, version, sequence, report.body, version)

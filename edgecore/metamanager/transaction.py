@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from corekit.errors import StoreError
+from corekit.failpoints import failpoint
 from edgecore.metamanager.errors import StoreCorruptError, translated
 from edgecore.metamanager.notes import CheckpointRepository, LocalRepository
 from edgecore.metamanager.objects import Change, ObjectRepository
@@ -82,9 +83,12 @@ class Transactor:
         before = self._counter
         try:
             with self._connection.begin():
+                failpoint("store.before_write")
                 effects = [self._apply(work) for work in works]
                 if self._counter != before:
                     self._checkpoint.put_number("counter", self._counter)
+                failpoint("store.before_commit")
+            failpoint("store.after_commit")
         except (SQLAlchemyError, ValueError, OverflowError) as exc:
             # ValueError and OverflowError: text or numbers that SQLite cannot take, from a peer perhaps.
             raise translated(exc, self._path) from exc

@@ -28,11 +28,13 @@ def cloud_to_wire(message: m.CloudMessage) -> pb.CloudMessage:
     return pb.CloudMessage(**{field: encode(message)})
 
 
-def from_wire(message: pb.EdgeMessage | pb.CloudMessage) -> Any:
-    """Return the plain value of a protobuf message.
+def from_wire(message: pb.EdgeMessage | pb.CloudMessage | None) -> Any:
+    """Return the plain value of a protobuf message; None is what gRPC makes of bytes that it cannot parse.
 
     Raises:  ProtocolError: no known message in it, or a field out of its range.
     """
+    if message is None:
+        raise EmptyMessageError("bytes that are no message of this protocol")
     field = message.WhichOneof("message")
     decode = _DECODERS.get(field or "")
     if decode is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from cloudcore.cloudhub.link import HubCounters, NodeLink, expected_end
 from cloudcore.cloudhub.registry import NodeRegistry
@@ -53,6 +54,8 @@ class _ServerStream:
             message = await self._context.read()
         except (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError) as exc:
             raise NodeGoneError(f"stream broke: {exc}") from exc
+        except DecodeError:
+            message = None
         if message is _EOF:
             raise NodeGoneError("the edge ended the stream")
         decoded: EdgeMessage = from_wire(message)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.faults.catalogue import FAULTS
 from tests.faults.catalogue.base import CannotError
+from tests.faults.catalogue.processes import CLOUD_POINTS, EDGE_POINTS
 from tests.faults.checker import check
 from tests.faults.history import read_history
 from tests.faults.runner import Outcome, run_one
@@ -90,6 +91,9 @@ def _summary(outcomes: list[Outcome]) -> int:
     if converged:
         p50, p99 = converged[len(converged) // 2], converged[int(len(converged) * 0.99)]
         _say(f"convergence after the fault: p50 {p50:.2f} s, p99 {p99:.2f} s, runs {len(outcomes)}")
+    if points := set().union(*(o.points for o in outcomes)):
+        count = len(EDGE_POINTS) + len(CLOUD_POINTS)
+        _say(f"crash points covered {len(points)} / {count}")
     if not lost and acknowledged:
         _say(f"loss below {3 / acknowledged:.2g} of what was acknowledged, with 95 % confidence")
     _say(

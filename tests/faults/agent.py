@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from corekit.lifecycle import run_components, run_until_signalled
@@ -19,7 +20,7 @@ from edgecore.records import Commit, Report
 from edgecore.settings import HubSettings
 from synccore.messages import Lane, ObjectKey, Op
 from tests.faults.bodies import short_hash
-from tests.faults.lines import Lines, usage
+from tests.faults.lines import Lines, usage_of
 from tests.faults.tamper import TamperedStream, Tampering
 
 KINDS = ("Pod", "ConfigMap", "Device")
@@ -30,7 +31,10 @@ class Agent:
 
     name = "agent"
 
-    def __init__(self, store: MetaStore, hub: EdgeHub, tampering: Tampering) -> None:
+    def __init__(
+        self, store: MetaStore, hub: EdgeHub, tampering: Tampering, *, canonical: bool
+    ) -> None:
+        self._told = partial(_told, canonical=canonical)
         self._store, self._hub, self._tampering = store, hub, tampering
         self._lines = Lines(
             {
@@ -76,14 +80,14 @@ class Agent:
             "digest": index.digest().hex(),
             "records": len(index),
             "waiting": waiting,
-            **usage(),
+            **usage_of(),
         }
 
     async def objects(self):
         """Return [kind, namespace, name, n, hash] of everything stored, as read from the disk."""
         found = []
         for kind in KINDS:
-            found += [_told(stored) for stored in await self._store.list(kind)]
+            found += [self._told(stored) for stored in await self._store.list(kind)]
         return found
 
     async def tamper(self, **settings):
@@ -101,12 +105,20 @@ class Agent:
             seen = []
             for key in await self._feed.changed():
                 stored = await self._store.get(key)
-                seen.append(_told(stored) if stored else [*key, None, ""])
+                seen.append(self._told(stored) if stored else [*key, None, ""])
             self._lines.emit("seen", objects=seen)
 
 
-def _told(stored):
-    return [*stored.key, json.loads(stored.body)["n"], short_hash(stored.body)]
+def _told(stored, *, canonical):
+    """Return the key, the number and a hash of the whole body, or of what the workload put into it."""
+    try:
+        tree = json.loads(stored.body)
+        if canonical:
+            written = json.dumps({"n": tree["n"], "pad": tree["pad"]}).encode()
+            return [*stored.key, tree["n"], short_hash(written)]
+        return [*stored.key, tree["n"], short_hash(stored.body)]
+    except (ValueError, KeyError, TypeError):  # damaged: the checker must learn of it, not we die
+        return [*stored.key, -1, short_hash(stored.body)]
 
 
 def main() -> int:
@@ -122,7 +134,7 @@ def main() -> int:
             yield TamperedStream(stream, tampering)
 
     hub = EdgeHub(HubSettings(**config["hub"]), config["node"], store, dial_with=dial_through)
-    agent = Agent(store, hub, tampering)
+    agent = Agent(store, hub, tampering, canonical=config["canonical"])
 
     async def serve(stop):
         await run_components([store, agent, hub], stop)

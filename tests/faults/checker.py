@@ -54,18 +54,25 @@ class _Upstream:
             if said["e"] == "asked":
                 self._asked[said["node"], said["n"]] = said
         for said in events:
-            if said["e"] == "acked":
-                row = self._asked[said["node"], said["n"]]
-                self._acked[said["node"], said["n"]] = row
-                self._verdict.acknowledged += 1
-            elif said["e"] == "media_loss":
-                # What only a damaged or replaced disk held is gone; what comes afterwards is not.
-                for place in [p for p in self._acked if p[0] == said["node"]]:
-                    del self._acked[place]
+            self._note_promise(said)
         for said in events:
             if said["e"] == "sink":
                 self._arrived(said)
+            elif said["e"] == "rewound":
+                self._newest.clear()
         self._judge()
+
+    def _note_promise(self, said: Json) -> None:
+        if said["e"] == "acked":
+            row = self._asked[said["node"], said["n"]]
+            self._acked[said["node"], said["n"]] = row
+            self._verdict.acknowledged += 1
+        elif said["e"] == "rewound":
+            self._acked.clear()  # the cloud's own database is an older one
+        elif said["e"] == "media_loss":
+            # What only a damaged or replaced disk held is gone; what comes afterwards is not.
+            for place in [p for p in self._acked if p[0] == said["node"]]:
+                del self._acked[place]
 
     def _arrived(self, said: Json) -> None:
         node, key, n = said["node"], tuple(said["key"]), said["n"]
@@ -116,8 +123,7 @@ class _Downstream:
             if said["e"] in ("put", "drop"):
                 place = said["node"], tuple(said["key"])
                 self._wanted[place].append((said["n"], said["e"] == "drop"))
-        for said in events:
-            if said["e"] == "seen":
+            elif said["e"] == "seen":
                 self._verdict.acknowledged += len(said["objects"])
                 for *key, n, hashed in said["objects"]:
                     self._saw(said["node"], tuple(key), n, hashed, "out_of_order")
@@ -128,6 +134,8 @@ class _Downstream:
                     del self._at[place]
             elif said["e"] == "rewound":  # the cloud's own database was restored: its past is right
                 self._at.clear()
+                for wanted in self._wanted.values():
+                    wanted[:] = [state for state in wanted if not state[1]]
 
     def _started(self, node: str, objects: list[list]) -> None:
         """What is on the disk after a restart may be newer than what was told, never older (I1, I7)."""

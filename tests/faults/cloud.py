@@ -19,7 +19,7 @@ from corekit.lifecycle import run_components, run_until_signalled
 from corekit.logs import configure_logging
 from synccore.messages import ObjectKey
 from tests.fakes.cloud import FakeCounters, FakeSource
-from tests.faults.lines import Lines, usage
+from tests.faults.lines import Lines, usage_of
 
 
 class FileSink:
@@ -88,7 +88,7 @@ class Cloud:
             "sent": self.counters.sent_objects.total(),
             "joins": len(self.counters.joins),
             "in_sync_joins": sum(self.counters.joins),
-            **usage(),
+            **usage_of(),
         }
 
 

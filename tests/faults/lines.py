@@ -48,12 +48,12 @@ class Lines:
             self.emit("answer", id=number, result=result)
 
 
-def usage() -> Json:
-    """Return this process's memory and descriptors."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def usage_of(pid: int | str = "self") -> Json:
+    """Return a process's memory and descriptors."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return {
         "rss_bytes": pages * resource.getpagesize(),
-        "fds": len(list(Path("/proc/self/fd").iterdir())),
+        "fds": len(list(Path(f"/proc/{pid}/fd").iterdir())),
     }
 
 
@@ -138,8 +138,11 @@ class Process:
 
     def log_tail(self, count: int = 12) -> str:
         """Return the last lines of its log."""
-        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
-        return "\n".join(lines[-count:])
+        return "\n".join(self.log_text().splitlines()[-count:])
+
+    def log_text(self) -> str:
+        """Return its whole log."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

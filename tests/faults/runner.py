@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tests.faults.catalogue import FAULTS
 from tests.faults.checker import Verdict, check
-from tests.faults.world import World
 from tests.faults.workload import Workload
 
 
@@ -22,6 +21,7 @@ class Outcome:
     injected: int
     verdict: Verdict
     convergence_s: list[float]
+    points: set[str]
     history: Path
 
     def explain(self) -> str:
@@ -41,7 +41,7 @@ async def run_one(name: str, seed: int, folder: Path) -> Outcome:
     """Run the fault `name` once. Raises: CannotError: this machine cannot make it."""
     fault = FAULTS[name]
     rng = random.Random(f"{name}{seed}")
-    world = World(folder, seed, **fault.world)
+    world = fault.world(folder, seed)
     if fault.prepare is not None:
         fault.prepare(world)
     try:
@@ -65,5 +65,6 @@ async def run_one(name: str, seed: int, folder: Path) -> Outcome:
         world.history.count("fault"),
         verdict,
         world.convergence_s,
+        {said["point"] for said in world.history.events if "point" in said},
         world.history.path,
     )

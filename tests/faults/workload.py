@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 
-from synccore.messages import Lane, Op
-from tests.faults.bodies import Key
-from tests.faults.world import NODE, World
+from synccore.messages import Op
+from tests.faults.world import World
 
 WRITERS = 3
-DOWN_KINDS = ("Pod", "Pod", "ConfigMap", "Device")
 
 
 class Workload:
@@ -31,6 +29,7 @@ class Workload:
 
     async def __aexit__(self, exc_type, *exc_info):
         self._stop.set()
+        self._world.flowing.set()
         if exc_type is None:
             await asyncio.gather(*self._tasks)
             return
@@ -40,25 +39,17 @@ class Workload:
 
     async def _write_up(self, number: int, rng: random.Random) -> None:
         while not self._stop.is_set():
-            rows = [self._row(number, rng) for _ in range(rng.choice((1, 1, 2, 8)))]
+            await self._world.flowing.wait()
+            rows = [self._world.row(number, rng) for _ in range(rng.choice((1, 1, 2, 8)))]
             # One of a key at most: two in one commit have no order that anybody could ask for.
             once = {row[0] if row[2] is not Op.APPEND else object(): row for row in rows}
             done = await self._world.report(list(once.values()))
             await asyncio.sleep(0.05 if done is None else rng.random() * 2 * self._pace_s)
 
-    def _row(self, number: int, rng: random.Random) -> tuple[Key, Lane, Op]:
-        choice = rng.random()
-        if choice < 0.5:
-            return ("Device", "default", f"d{number}-{rng.randrange(5)}"), Lane.TWINS, Op.UPSERT
-        if choice < 0.7:
-            return ("Pod", "default", f"p{number}-{rng.randrange(5)}"), Lane.PODS, Op.UPSERT
-        if choice < 0.75:
-            return ("Node", "", f"{NODE}-{number}"), Lane.CONTROL, Op.UPSERT
-        return ("Reading", "default", f"r{rng.randrange(3)}"), Lane.SAMPLES, Op.APPEND
-
     async def _write_down(self, rng: random.Random) -> None:
-        keys = [(rng.choice(DOWN_KINDS), "default", f"x{n}") for n in range(30)]
+        keys = self._world.down_keys(rng)
         while not self._stop.is_set():
+            await self._world.flowing.wait()
             key = rng.choice(keys)
             if rng.random() < 0.25:
                 self._world.drop(key)

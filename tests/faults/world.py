@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,7 @@ from tests.faults.history import History, Json
 from tests.faults.lines import Process, ProcessGoneError, RefusedError
 
 NODE = "edge-1"
+DOWN_KINDS = ("Pod", "Pod", "ConfigMap", "Device")
 ROOT = Path(__file__).parents[2]
 # Generous: a deadline only ends a run that hangs. What convergence took is measured and printed.
 CONVERGE_S = 60.0
@@ -77,6 +79,7 @@ class Edge:
         self.process = Process(name, world.folder / f"{name}.log", self._heard)
         self.up, self.database = asyncio.Event(), ""
         self.expect_end = False
+        self.silent = False  # a clone: what it holds is not judged
         self.may_end = False  # a disk that fails may end it; a service manager starts it again
         self.environment: dict[str, str] = {}
         self.first_usage: Json = {}
@@ -91,8 +94,11 @@ class Edge:
     async def start(self, **environment: str) -> None:
         """Start the process; return when it has opened its store. It may not have reached the cloud."""
         await self.spawn(**environment)
-        async with asyncio.timeout(START_S):
-            await self.up.wait()
+        await first_of(self.up.wait(), self.ended())
+        if not self.up.is_set():
+            text = f"{self.name} did not start:\n{self.process.log_tail()}"
+            self.world.problem(text)
+            raise TimeoutError(text)
         if not self.first_usage:
             self.first_usage = await self.process.ask("state")
 
@@ -100,7 +106,8 @@ class Edge:
         """Start the process and do not wait."""
         config = self.world.folder / f"{self.name}.json"
         hub = self.world.site.edge_hub(self.node, self.world.proxy.address)
-        config.write_text(json.dumps({"node": self.node, "database": str(self.path), "hub": hub}))
+        settings = {"node": self.node, "database": str(self.path), "hub": hub}
+        config.write_text(json.dumps({**settings, "canonical": self.world.canonical}))
         self.expect_end = False
         await self.process.start(
             "tests.faults.agent",
@@ -118,7 +125,7 @@ class Edge:
     async def ended(self) -> None:
         """Wait until the process has ended."""
         if self._guard is not None:
-            await self._guard
+            await asyncio.shield(self._guard)
 
     async def restart(self, number: int = signal.SIGKILL, **environment: str) -> None:
         """End it and start it again."""
@@ -136,10 +143,13 @@ class Edge:
     def _heard(self, said: Json) -> None:
         if said["event"] == "ready":
             self.database = said["database"]
+            self.up.set()
+        if self.silent:
+            return
+        if said["event"] == "ready":
             self.world.history.add(
                 "started", node=self.node, database=said["database"], objects=said["objects"]
             )
-            self.up.set()
         elif said["event"] == "seen":
             self.world.history.add("seen", node=self.node, objects=said["objects"])
 
@@ -149,7 +159,8 @@ class World:
 
     def __init__(self, folder: Path, seed: int, *, sink_delay_s: float = 0.004) -> None:
         self.folder, self.seed = folder, seed
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # what another run left is not this run's past
+        folder.mkdir(parents=True)
         self.site = Site(folder)
         self.history = History(folder / "history.jsonl")
         self.random = random.Random(seed)
@@ -157,10 +168,14 @@ class World:
         self.cloud = Process("cloud", folder / "cloud.log", self._cloud_heard)
         self.edge = Edge(self, NODE, NODE, folder / NODE)
         self.edges = [self.edge]
+        self.canonical = False  # whether bodies change their form on the way
+        self.flowing = asyncio.Event()  # cleared: the workload pauses
+        self.flowing.set()
         self.records: dict[Key, int] = {}  # what the cloud wants of the node: key to n
         self.changed: set[Key] = set()
         self.base_environment: dict[str, str] = {}
         self.convergence_s: list[float] = []
+        self.on_exit: list[Callable[[], None]] = []
         self._sink = folder / "sink.jsonl"
         self._sink_delay_s = sink_delay_s
         self._number = 0
@@ -189,6 +204,8 @@ class World:
             self.cloud.send_signal(signal.SIGCONT)
             await self.kill_cloud()
         await self.proxy.__aexit__()
+        for undo in self.on_exit:
+            undo()
         self.read_sink()
         self.history.close()
 
@@ -215,7 +232,7 @@ class World:
         listed = [[NODE, *key, body_of(key, n)] for key, n in self.records.items()]
         self._loaded = True
         await self.cloud.ask("load", records=listed)
-        self._cloud_first = self._cloud_first or await self.cloud.ask("state")
+        self._cloud_first = self._cloud_first or await self._cloud_state()
 
     async def spawn_cloud(self, **environment: str) -> None:
         """Start the process and do not wait."""
@@ -230,10 +247,11 @@ class World:
                 }
             )
         )
+        await self._start_cloud_process("tests.faults.cloud", str(config), **environment)
+
+    async def _start_cloud_process(self, *command: str, **environment: str) -> None:
         self._cloud_expect_end = False
-        await self.cloud.start(
-            "tests.faults.cloud", str(config), env=self.environment(**environment)
-        )
+        await self.cloud.start(*command, env=self.environment(**environment))
         self._cloud_guard = asyncio.create_task(self._watch_cloud())
 
     async def kill_cloud(self, number: int = signal.SIGKILL) -> None:
@@ -249,7 +267,7 @@ class World:
     async def cloud_ended(self) -> None:
         """Wait until it has ended."""
         if self._cloud_guard is not None:
-            await self._cloud_guard
+            await asyncio.shield(self._cloud_guard)
 
     async def _watch_cloud(self) -> None:
         status = await self.cloud.ended()
@@ -269,6 +287,26 @@ class World:
         """Return a number that nothing had before; a larger one is newer."""
         self._number += 1
         return self._number
+
+    def row(self, number: int, rng: random.Random) -> tuple[Key, Lane, Op]:
+        """Return what writer `number` writes next."""
+        choice = rng.random()
+        if choice < 0.5:
+            return ("Device", "default", f"d{number}-{rng.randrange(5)}"), Lane.TWINS, Op.UPSERT
+        if choice < 0.7:
+            return ("Pod", "default", f"p{number}-{rng.randrange(5)}"), Lane.PODS, Op.UPSERT
+        if choice < 0.75:
+            return ("Node", "", f"{NODE}-{number}"), Lane.CONTROL, Op.UPSERT
+        return ("Reading", "default", f"r{rng.randrange(3)}"), Lane.SAMPLES, Op.APPEND
+
+    def row_body(self, key: Key, n: int, edge: Edge) -> tuple[str, str, str]:
+        """Return uid, body, and the hash by which the body will be known."""
+        body = body_of(key, n, node=edge.node)
+        return "u", body, short_hash(body.encode())
+
+    def down_keys(self, rng: random.Random) -> list[Key]:
+        """Return the keys that come and go at the cloud."""
+        return [(rng.choice(DOWN_KINDS), "default", f"x{n}") for n in range(30)]
 
     def put(self, key: Key) -> None:
         """Want a new state of `key`."""
@@ -293,17 +331,17 @@ class World:
         wire, numbers = [], []
         for key, lane, op in rows:
             n = self.next_number()
-            body = body_of(key, n, node=edge.node)
+            uid, body, hashed = self.row_body(key, n, edge)
             self.history.add(
                 "asked",
                 node=edge.node,
                 key=key,
                 n=n,
                 op=int(op),
-                hash=short_hash(body.encode()),
+                hash=hashed,
                 database=edge.database,
             )
-            wire.append([*key, "u", body, int(lane), int(op)])
+            wire.append([*key, uid, body, int(lane), int(op)])
             numbers.append(n)
         try:
             await edge.process.ask("report", rows=wire)
@@ -357,6 +395,12 @@ class World:
         self.convergence_s.append(took_s)
         self.history.add("converged", took_s=round(took_s, 3))
 
+    async def pause(self) -> None:
+        """Stop the workload and wait until both sides are equal; `flowing.set()` lets it go on."""
+        self.flowing.clear()
+        await asyncio.sleep(0.1)  # what was asked for before is on its way
+        await self.until("edge and cloud are equal in a pause", self.converged)
+
     async def probe_resume(self) -> None:
         """After a cut, what changed meanwhile is sent and nothing else (I5)."""
         await self.proxy.cut()
@@ -378,15 +422,19 @@ class World:
         """Compare memory and descriptors with those at the start (I8)."""
         pairs = (
             ("edge", self.edge.first_usage, await self.edge.process.ask("state")),
-            ("cloud", self._cloud_first, await self.cloud.ask("state")),
+            ("cloud", self._cloud_first, await self._cloud_state()),
         )
         for name, first, last in pairs:
+            first = first or last
             if last["fds"] - first["fds"] > MAX_FD_GROWTH:
                 self.problem(f"{name}: {first['fds']} descriptors became {last['fds']} (I8)")
             if last["rss_bytes"] - first["rss_bytes"] > MAX_RSS_GROWTH_BYTES:
                 self.problem(
                     f"{name}: {first['rss_bytes'] >> 20} MiB became {last['rss_bytes'] >> 20} (I8)"
                 )
+
+    async def _cloud_state(self) -> Json:
+        return dict(await self.cloud.ask("state"))
 
     def read_sink(self) -> None:
         """Put what reached the cloud into the history, in the order in which it did."""
@@ -410,6 +458,15 @@ class World:
                 version=row["version"],
                 hash=short_hash(row["body"].encode()),
             )
+
+
+async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Return when one of them has, or at the deadline."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.wait(tasks, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 def free_port() -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tests.faults.catalogue import links, processes
+from tests.faults.catalogue import apis, disks, hostile, links, processes
 from tests.faults.catalogue.base import Fault
 
 FAULTS: dict[str, Fault] = {
-    fault.name: fault for module in (processes, links) for fault in module.FAULTS
+    fault.name: fault
+    for module in (processes, links, disks, hostile, apis)
+    for fault in module.FAULTS
 }

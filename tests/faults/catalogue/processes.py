@@ -50,8 +50,9 @@ async def kill_cloud(world: World, rng: random.Random) -> None:
         await world.start_cloud()
 
 
-async def kill_at_edge_point(world: World, rng: random.Random, point: str = "") -> None:
-    point, hit = point or rng.choice(EDGE_POINTS), rng.randrange(1, 15)
+async def kill_at_edge_point(world: World, rng: random.Random) -> None:
+    # By the seed, so that as many seeds as there are points cover every one.
+    point, hit = EDGE_POINTS[world.seed % len(EDGE_POINTS)], rng.randrange(1, 15)
     await world.edge.kill()
     await world.edge.spawn(**{VARIABLE: f"{point}=kill@{hit}"})
     world.edge.expect_end = True
@@ -59,8 +60,8 @@ async def kill_at_edge_point(world: World, rng: random.Random, point: str = "") 
     await world.edge.start()
 
 
-async def kill_at_cloud_point(world: World, rng: random.Random, point: str = "") -> None:
-    point, hit = point or rng.choice(CLOUD_POINTS), rng.randrange(1, 15)
+async def kill_at_cloud_point(world: World, rng: random.Random) -> None:
+    point, hit = CLOUD_POINTS[world.seed % len(CLOUD_POINTS)], rng.randrange(1, 15)
     await world.kill_cloud()
     await world.start_cloud(**{VARIABLE: f"{point}=kill@{hit}"})
     world.expect_cloud_end()

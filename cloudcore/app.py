@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from cloudcore import metrics
+from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.server import CloudHub
 from cloudcore.devicecontroller.controller import DeviceController
 from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
@@ -37,7 +38,8 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     async with KubeClient(endpoint) as client:
         informers = Informers(client, settings.kube)
         controller = EdgeController(informers, client, settings.kube)
-        reports = NodeReports(informers, client)
+        fence = DatabaseFence(controller.recorded_database)
+        reports = NodeReports(informers, client, database_of=fence.annotation)
         devices = DeviceController(
             client,
             settings.devices,
@@ -50,6 +52,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             source=controller,
             sink=ReportRouter(reports, devices),
             counters=PrometheusCounters(),
+            fence=fence,
         )
         await run_components(
             [MetricsServer(settings.metrics, settings.hub), informers, controller, devices, hub],

@@ -22,6 +22,9 @@ joins = Counter("armadillo_joins", "Nodes that joined, by what their digest said
 reports = Counter(
     "armadillo_reports", "Reports of nodes, by what became of them.", ["kind", "result"]
 )
+losses = Counter(
+    "armadillo_lost", "Log entries that nodes gave up before they were sent.", ["lane", "reason"]
+)
 api_requests = Counter("armadillo_api_requests", "Kubernetes API requests.", ["verb", "code"])
 relists = Counter("armadillo_relists", "Complete lists of one resource.", ["resource"])
 watch_restarts = Counter("armadillo_watch_restarts", "Watches started.", ["resource"])

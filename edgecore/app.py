@@ -19,6 +19,7 @@ from edgecore.edgehub.client import EdgeHub
 from edgecore.eventbus.broker import EmbeddedBroker
 from edgecore.eventbus.bus import EventBus
 from edgecore.metamanager.store import MetaStore
+from edgecore.metrics import MetricsServer
 from edgecore.settings import EdgeSettings, PodSettings
 from synccore.codec import COMPILED
 
@@ -38,7 +39,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     node = settings.node.name or socket.gethostname()
     logger.info("edgecore: node %s", node, extra={"codec": "compiled" if COMPILED else "python"})
     address = node_address(settings)
-    store = MetaStore(Path(settings.store.path))
+    store = MetaStore(Path(settings.store.path), settings.store, node_name=node)
     hub = EdgeHub(settings.hub, node, store)
     runtime = choose_runtime(settings.pods, node)
     bus = EventBus(settings.broker, node)
@@ -47,7 +48,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         components.append(EmbeddedBroker(settings.broker))
     components += [
         bus,
-        DeviceTwin(store, bus, node),
+        DeviceTwin(store, bus, node, uplink=hub),
         Edged(
             settings.pods,
             node_name=node,
@@ -58,6 +59,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         ),
         NodeReporter(settings, node, store, hub, runtime, address=address),
         hub,
+        MetricsServer(settings.metrics, store.refresh_gauges),
     ]
     try:
         await run_components(components, stop)

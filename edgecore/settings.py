@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from corekit.settings import LogSettings, require_one_of
 
+# Two of the largest entry: a bound below that could never hold one.
+MIN_OUTBOX_BYTES = 4 << 20
+
 
 @dataclass(frozen=True)
 class NodeSettings:
@@ -31,10 +34,51 @@ class HubSettings:
 
 
 @dataclass(frozen=True)
+class OutboxPolicySettings:
+    """What gives way, per lane, when log entries that wait for the cloud reach their bound.
+
+    reject: the newest are refused, and who made them is told; drop-oldest; thin: every second of each key, the
+    oldest first. States have no bound of their own: only the newest of each key waits.
+    """
+
+    control: str = "reject"
+    pods: str = "reject"
+    twins: str = "thin"  # a day of readings with less detail is worth more than its last hour
+    samples: str = "drop-oldest"
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown policy."""
+        for lane, policy in vars(self).items():
+            allowed = ("reject", "drop-oldest", "thin")
+            require_one_of(f"store.outbox_policy.{lane}", policy, allowed)
+
+
+@dataclass(frozen=True)
 class StoreSettings:
     """The database that the node boots from."""
 
     path: str = "/var/lib/armadillo/edge.db"
+    # Log entries of one lane that wait for the cloud: with four lanes a quarter of the smallest disk (1 GiB)
+    # that runs pods at all, and a day of 5 entries a second of 150 bytes.
+    outbox_max_bytes: int = 64 << 20
+    outbox_max_age_s: float = (
+        7 * 86400.0
+    )  # a week without a link; older than that nobody waits for it
+    outbox_policy: OutboxPolicySettings = field(default_factory=OutboxPolicySettings)
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that one entry (2 MiB at most) could not meet."""
+        if self.outbox_max_bytes < MIN_OUTBOX_BYTES:
+            raise ValueError(f"store.outbox_max_bytes: less than {MIN_OUTBOX_BYTES}")
+        if self.outbox_max_age_s <= 0:
+            raise ValueError("store.outbox_max_age_s: not more than 0")
+
+
+@dataclass(frozen=True)
+class MetricsSettings:
+    """Prometheus' text format over HTTP on a unix socket of mode 0600: `curl --unix-socket PATH http://edge/metrics`."""
+
+    socket: str = ""  # path; empty: not served
 
 
 @dataclass(frozen=True)
@@ -72,4 +116,5 @@ class EdgeSettings:
     store: StoreSettings = field(default_factory=StoreSettings)
     pods: PodSettings = field(default_factory=PodSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from corekit.errors import EdgeError, ProtocolError
 
+# The cloud's word for a database that is an old copy; the edge starts a new epoch when it hears it.
+STALE_DATABASE = "STALE_DATABASE"
+
 
 class FrameError(ProtocolError):
     """A batch does not decode; `offset` is where its first bad record starts."""

@@ -97,6 +97,7 @@ class Hello:
     agent_version: str
     boot_id: str
     protocol: int = PROTOCOL_VERSION
+    fork: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             record_count=x.record_count,
             agent_version=x.agent_version,
             boot_id=x.boot_id,
+            fork=x.fork,
         ),
     ),
     m.Welcome: (
@@ -120,6 +121,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
         agent_version=x.agent_version,
         boot_id=x.boot_id,
         protocol=x.protocol,
+        fork=x.fork,
     ),
     "welcome": lambda x: m.Welcome(
         in_sync=x.in_sync,

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.registry import NodeRegistry, RefusedError
 from cloudcore.cloudhub.reports import ReportQueue
 from cloudcore.seams import NodeView, RecordSource, ReportSink
@@ -59,13 +60,15 @@ class NodeLink:
         source: RecordSource,
         sink: ReportSink,
         registry: NodeRegistry,
+        fence: DatabaseFence,
         counters: HubCounters,
         clock: Callable[[], float],
     ) -> None:
         self._node, self._stream, self._session = node, stream, session
         self._source, self._registry, self._counters = source, registry, counters
         self._clock = clock
-        self._reports = ReportQueue(node, sink, self._report_done)
+        self._sink = fence.guard(sink)
+        self._reports = ReportQueue(node, self._sink, self._report_done)
         self._to_send, self._ended = asyncio.Event(), asyncio.Event()
         self._view: NodeView | None = None
         self._reports_wanted = False
@@ -115,7 +118,8 @@ class NodeLink:
             )
         if not self._source.synced:
             raise RefusedError("NOT_READY", "cloudcore is still listing", NOT_READY_RETRY_S)
-        self._registry.admit(self._node, hello.database_id, self)
+        self._registry.admit(self._node, hello.database_id, hello.boot_id, self)
+        self._sink.join(self._node, hello)
         session_id = f"{self._node}-{hello.boot_id[:8]}"
         self._view = self._source.open(self._node, self._changed, self._given_up)
         in_sync = self._session.accept(self._view.index, self._view.read, session_id)

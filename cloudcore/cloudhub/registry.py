@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from corekit.errors import EdgeError
 
@@ -22,40 +22,52 @@ class LiveStream(Protocol):
         """Close it, saying why."""
 
 
+class _Live(NamedTuple):
+    database_id: bytes
+    run: str
+    stream: LiveStream
+
+
 class NodeRegistry:
-    """Live streams by node. One name, one database: whoever comes with another one waits outside."""
+    """Live streams by node. One name, one opening of one database: whoever comes with another waits outside.
+
+    A copy of a disk has the same database, but not opened by the same process. A machine that restarted finds
+    its old stream ended, or waits until that is noticed, at most two heartbeats.
+    """
 
     def __init__(self, retry_after_s: float) -> None:
-        self._live: dict[str, tuple[bytes, LiveStream]] = {}
+        self._live: dict[str, _Live] = {}
         self._retry_after_s = retry_after_s
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def admit(self, node: str, database_id: bytes, stream: LiveStream) -> None:
-        """Register `stream` as the node's; an older stream of the same database ends.
+    def admit(self, node: str, database_id: bytes, run: str, stream: LiveStream) -> None:
+        """Register `stream` as the node's; an older stream of the same opening of its database ends.
 
-        Raises:  RefusedError: another machine (another database) is connected under this name.
+        Raises:  RefusedError: another machine is connected under this name, by another database or a copy.
         """
         held = self._live.get(node)
         if held is not None:
-            if held[0] != database_id:
+            if (held.database_id, held.run) != (database_id, run):
+                same = held.database_id == database_id
+                whose = "a copy of the same" if same else "another"
                 raise RefusedError(
                     "NODE_NAME_IN_USE",
-                    f"node name {node!r} is in use: another edgecore (database {held[0].hex()[:8]}) "
-                    "is connected under it",
+                    f"node name {node!r} is in use: {whose} edgecore "
+                    f"(database {held.database_id.hex()[:8]}) is connected under it",
                     self._retry_after_s,
                 )
-            held[1].end("SUPERSEDED", "this node has joined on another stream", 0.0)
-        self._live[node] = (database_id, stream)
+            held.stream.end("SUPERSEDED", "this node has joined on another stream", 0.0)
+        self._live[node] = _Live(database_id, run, stream)
 
     def leave(self, node: str, stream: LiveStream) -> None:
         """Forget `stream`, unless a newer one has taken its place."""
         held = self._live.get(node)
-        if held is not None and held[1] is stream:
+        if held is not None and held.stream is stream:
             del self._live[node]
 
     def end_all(self, code: str, reason: str, retry_after_s: float) -> None:
         """Close every live stream."""
-        for _, stream in self._live.values():
-            stream.end(code, reason, retry_after_s)
+        for live in self._live.values():
+            live.stream.end(code, reason, retry_after_s)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import grpc
 from google.protobuf.message import DecodeError
 
+from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.link import HubCounters, NodeLink, expected_end
 from cloudcore.cloudhub.registry import NodeRegistry
 from cloudcore.seams import RecordSource, ReportSink
@@ -74,7 +75,9 @@ class CloudHub:
         source: RecordSource,
         sink: ReportSink,
         counters: HubCounters,
+        fence: DatabaseFence | None = None,
     ) -> None:
+        self._fence = fence or DatabaseFence()
         self._settings, self._source, self._sink = settings, source, sink
         self._counters = counters
         # A dead predecessor is noticed within two heartbeats; asking sooner changes nothing.
@@ -135,6 +138,7 @@ class CloudHub:
             source=self._source,
             sink=self._sink,
             registry=self._registry,
+            fence=self._fence,
             counters=self._counters,
             clock=time.monotonic,
         )

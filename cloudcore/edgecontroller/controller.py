@@ -13,7 +13,7 @@ import msgspec
 
 from cloudcore.edgecontroller.bodies import BodyFetcher
 from cloudcore.edgecontroller.holdings import Holdings, Move
-from cloudcore.edgecontroller.nodes import is_edge_node, is_given_up
+from cloudcore.edgecontroller.nodes import is_edge_node, is_given_up, recorded_database
 from cloudcore.edgecontroller.references import Placement, place_device, place_pod
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informer, Informers
@@ -123,6 +123,11 @@ class EdgeController:
                 view.index.put(key, record.version)
             self._fetch_if_stale(key)  # a node not known as ours until now
         return view
+
+    def recorded_database(self, node: str) -> str:
+        """Return what the Node says of its database, or ""; see cloudhub's fence."""
+        known = self._nodes.get(ObjectKey("Node", "", node))
+        return recorded_database(known.body) if known else ""
 
     def read(self, node: str, key: ObjectKey) -> Delta | None:
         """Return the record of `key` for `node`, or None."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from cloudcore.edgecontroller.reports import REPLACE, NodeApi, RefusedError, decode, encode
@@ -16,6 +18,8 @@ AGENT_LABEL = "armadillo.edge/agent"
 AGENT = "edgecore"
 
 
+# Which database speaks for the node and how far it was heard; cloudhub's fence makes and reads it.
+DATABASE_ANNOTATION = "armadillo.edge/database"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
 
 
@@ -25,6 +29,14 @@ class _Labelled(msgspec.Struct):
 
 class _LabelledNode(msgspec.Struct):
     metadata: _Labelled
+
+
+class _Annotated(msgspec.Struct):
+    annotations: dict[str, str] | None = None
+
+
+class _AnnotatedNode(msgspec.Struct):
+    metadata: _Annotated
 
 
 class _Taint(msgspec.Struct):
@@ -56,6 +68,7 @@ class NodeReport(msgspec.Struct):
     status: dict[str, msgspec.Raw] = {}
 
 
+_annotations_decoder = msgspec.json.Decoder(_AnnotatedNode)
 _taints_decoder = msgspec.json.Decoder(_TaintedNode)
 _labels_decoder = msgspec.json.Decoder(_LabelledNode)
 _report_decoder = msgspec.json.Decoder(NodeReport)
@@ -68,6 +81,15 @@ def is_edge_node(body: bytes) -> bool:
         return AGENT_LABEL in (_labels_decoder.decode(body).metadata.labels or {})
     except msgspec.DecodeError:  # no API server stores such a Node
         return False
+
+
+def recorded_database(body: bytes) -> str:
+    """Return the annotation of the Node in `body` that names its database, or ""."""
+    try:
+        annotations = _annotations_decoder.decode(body).metadata.annotations or {}
+    except msgspec.DecodeError:
+        return ""
+    return annotations.get(DATABASE_ANNOTATION, "")
 
 
 def is_given_up(body: bytes) -> bool:
@@ -84,10 +106,15 @@ def is_given_up(body: bytes) -> bool:
 
 
 class NodeWriter:
-    """Registers a node, or adopts one that an administrator made before, and writes its status."""
+    """Registers a node, or adopts one that an administrator made before, and writes its status.
 
-    def __init__(self, api: NodeApi, nodes: Informer) -> None:
-        self._api, self._nodes = api, nodes
+    Shapes:  database_of(node): what its annotation must say of its database, "" if nothing.
+    """
+
+    def __init__(
+        self, api: NodeApi, nodes: Informer, database_of: Callable[[str], str] = lambda _node: ""
+    ) -> None:
+        self._api, self._nodes, self._database_of = api, nodes, database_of
 
     async def write(self, node: str, delta: Delta) -> str:
         """Write the report; return its result. Raises: RefusedError, KubeApiError."""
@@ -102,7 +129,16 @@ class NodeWriter:
         except KubeNotFoundError:  # deleted by hand, and the node is still there
             await self._register(node, report)
             await self._patch_status(node, report)
+        await self._record_database(node)
         return "written"
+
+    async def _record_database(self, node: str) -> None:
+        """Write which database speaks for the node, if that is not what the Node says already."""
+        key, wanted = ObjectKey("Node", "", node), self._database_of(node)
+        known = self._nodes.get(key)
+        if wanted and (known is None or recorded_database(known.body) != wanted):
+            body = encode({"metadata": {"annotations": {DATABASE_ANNOTATION: wanted}}})
+            await self._api.patch(node, NODES.path(key), body)
 
     async def _register(self, node: str, report: NodeReport) -> None:
         labels = report.metadata.labels | {AGENT_LABEL: AGENT}

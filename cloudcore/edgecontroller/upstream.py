@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -13,6 +14,7 @@ from cloudcore import metrics
 from cloudcore.edgecontroller.controller import nodes_informer, pods_informer
 from cloudcore.edgecontroller.events import EventWriter
 from cloudcore.edgecontroller.leases import LeaseWriter
+from cloudcore.edgecontroller.losses import LossWriter
 from cloudcore.edgecontroller.nodes import NodeWriter
 from cloudcore.edgecontroller.pods import PodWriter
 from cloudcore.edgecontroller.reports import NodeApi, RefusedError
@@ -39,27 +41,29 @@ class _Writer(Protocol):
 
 
 class NodeReports:
-    """The sink for Lease, Node, Pod and Event reports (`KINDS`); all are written with the node's own rights.
+    """The sink for Lease, Node, Pod, Event and Loss reports (`KINDS`); all are written with the node's own rights.
 
     Writes of one key happen in the order they were handed over, whatever is retried.
     """
 
-    KINDS = ("Lease", "Node", "Pod", "Event")
+    KINDS = ("Lease", "Node", "Pod", "Event", "Loss")
 
     def __init__(
         self,
         informers: Informers,
         client: KubeClient,
         *,
+        database_of: Callable[[str], str] = lambda _node: "",
         backoff_s: tuple[float, float] = BACKOFF_S,
     ) -> None:
         api, self._backoff_s = NodeApi(client), backoff_s
         nodes, pods = nodes_informer(informers), pods_informer(informers)
         self._writers: dict[str, _Writer] = {
             "Lease": LeaseWriter(api, nodes),
-            "Node": NodeWriter(api, nodes),
+            "Node": NodeWriter(api, nodes, database_of),
             "Pod": PodWriter(api, pods),
             "Event": EventWriter(api, pods, informers.of(DEVICES)),
+            "Loss": LossWriter(api),
         }
         # Weak: a lock lives as long as somebody holds or awaits it.
         self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()

@@ -27,7 +27,7 @@ from edgecore.devicetwin.batch import Batch, last_online
 from edgecore.devicetwin.roster import KINDS, Roster
 from edgecore.eventbus import payloads, topics
 from edgecore.eventbus.inbox import Arrived, Inbound
-from edgecore.records import ChangeFeed, Commit, RecordStore, Report
+from edgecore.records import ChangeFeed, Commit, RecordStore, Report, Uplink
 from synccore.messages import Lane, ObjectKey
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,11 @@ class DeviceTwin:
         node_name: str,
         *,
         clock: Callable[[], float] = time.time,
+        uplink: Uplink | None = None,
     ) -> None:
+        if uplink is not None:
+            uplink.on_report_all(self._report_again)
+        self._all_wanted = asyncio.Event()
         self._store, self._bus, self._clock, self._node = store, bus, clock, node_name
         self._roster = Roster(node_name)
         self._twins: dict[str, Twin] = {}
@@ -100,6 +104,31 @@ class DeviceTwin:
             group.create_task(self._follow_store())
             group.create_task(self._serve_bus())
             group.create_task(self._repay())
+            group.create_task(self._report_all())
+
+    def _report_again(self) -> None:
+        self._all_wanted.set()
+
+    async def _report_all(self) -> None:
+        """Report every device again whenever the cloud, or a lost outbox, makes it necessary."""
+        while True:
+            await self._all_wanted.wait()
+            self._all_wanted.clear()
+            try:
+                async with self._lock:
+                    reports = [self._report_of(d) for d in self._twins if d in self._roster.devices]
+                    await self._store.commit(Commit(reports=reports))
+                self._stored()
+            except StoreError as exc:
+                self._fault.failed(exc)
+                self._all_wanted.set()
+                await asyncio.sleep(self._backoff.next_delay_s())
+
+    def _report_of(self, device_id: str) -> Report:
+        device, twin = self._roster.devices[device_id], self._twins[device_id]
+        body = status_body(twin, self._roster.model_of(device))
+        key = ObjectKey("Device", device.metadata.namespace, device.metadata.name)
+        return Report(key, twin.uid, body, Lane.TWINS)
 
     async def _follow_store(self) -> None:
         assert self._feed is not None

@@ -11,13 +11,14 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from corekit.errors import SETTINGS, ConfigError
+from corekit.errors import SETTINGS, ConfigError, StoreError
 from corekit.logs import RepeatedFault
 from edgecore.edged import machineinfo
 from edgecore.edged.events import EventRecorder
@@ -136,7 +137,8 @@ class Edged:
                     self._wake_all()
                 reachable = True
                 self._fault.cleared()
-                await self._compare(listed, known)
+                with suppress(StoreError):  # the store has said so; the next round compares again
+                    await self._compare(listed, known)
             await asyncio.sleep(RELIST_S)
 
     async def _compare(self, listed: list[SandboxState], known: set[str]) -> None:

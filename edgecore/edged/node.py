@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import msgspec
 
-from corekit.errors import SETTINGS, ConfigError
+from corekit.errors import SETTINGS, ConfigError, StoreError
+from corekit.logs import RepeatedFault
 from corekit.timestamps import rfc3339, rfc3339_micro
 from edgecore.edged import machineinfo
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError
@@ -71,6 +72,7 @@ class NodeReporter:
         self._last: dict[str, Any] = {}
         self._last_sent_s = float("-inf")
         self._wanted = asyncio.Event()
+        self._fault = RepeatedFault(logger, "node report cannot be stored")
         uplink.on_report_all(self._report_again)
 
     async def __aenter__(self) -> Self:
@@ -115,7 +117,13 @@ class NodeReporter:
     async def _report_status(self) -> None:
         while True:
             self._wanted.clear()
-            await self._report_if_due()
+            try:
+                await self._report_if_due()
+                self._fault.cleared()
+            except (
+                StoreError
+            ) as exc:  # no room on the disk: the lease goes on, and this is tried again
+                self._fault.failed(exc)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.pods.status_interval_s):
                     await self._wanted.wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
@@ -15,12 +14,13 @@ from corekit.backoff import Backoff
 from corekit.errors import EdgeError, ProtocolError, StoreError
 from corekit.lifecycle import apart, leaf_exceptions
 from corekit.logs import RepeatedFault
-from edgecore.edgehub.link import HubStore, LaneFeed, Link
+from edgecore import metrics
+from edgecore.edgehub.link import HubStore, LaneFeed, Link, RebuiltFeed
 from edgecore.edgehub.stream import SyncStream, dial
 from edgecore.records import Report
 from edgecore.settings import HubSettings
 from synccore.edge_session import EdgeSession
-from synccore.errors import SessionClosedError
+from synccore.errors import STALE_DATABASE, SessionClosedError
 from synccore.messages import Hello
 
 logger = logging.getLogger(__name__)
@@ -50,10 +50,10 @@ class EdgeHub:
         self._dial, self._clock = dial_with, clock
         self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
         self._fault = RepeatedFault(logger, "edgehub: no link to cloudcore")
-        self._boot_id = uuid.uuid4().hex
         self._link: Link | None = None
         self._report_all: list[Callable[[], None]] = []
         self._feed: LaneFeed | None = None
+        self._rebuilt: RebuiltFeed | None = None
 
     def on_report_all(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever the cloud wants every state again."""
@@ -71,7 +71,7 @@ class EdgeHub:
 
     async def __aenter__(self) -> Self:
         """Take the outbox feed; no network here, an edge node must start offline."""
-        self._feed = self._store.outbox_feed()
+        self._feed, self._rebuilt = self._store.outbox_feed(), self._store.rebuilt_feed()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -80,8 +80,11 @@ class EdgeHub:
     async def run(self) -> None:
         """Dial and serve, for ever."""
         while True:
+            metrics.dials.inc()
             problem = await apart(self._serve_once())
             delay_s = self._backoff.next_delay_s()
+            if isinstance(problem, SessionClosedError) and problem.code == STALE_DATABASE:
+                await self._leave_the_old_epoch(problem)
             if isinstance(problem, SessionClosedError):
                 delay_s = max(delay_s, problem.retry_after_s)
             self._fault.failed(f"{problem} (next try in {delay_s:.1f} s)")
@@ -90,6 +93,7 @@ class EdgeHub:
     async def _serve_once(self) -> EdgeError:
         """Serve one stream until it breaks; return why."""
         assert self._feed is not None
+        assert self._rebuilt is not None
         try:
             async with self._dial(self._settings) as stream:
                 session = EdgeSession(self._hello(), self._store.index.entries, self._clock())
@@ -98,6 +102,7 @@ class EdgeHub:
                     stream,
                     self._store,
                     self._feed,
+                    self._rebuilt,
                     clock=self._clock,
                     on_joined=self._joined,
                     on_reports_wanted=self._reports_wanted,
@@ -110,6 +115,14 @@ class EdgeHub:
         finally:
             self._link = None
         raise AssertionError("serve() returned")
+
+    async def _leave_the_old_epoch(self, refusal: SessionClosedError) -> None:
+        """Start a new epoch: what waits to be said is older than what the cloud has heard of this database."""
+        logger.warning("edgehub: this database is an old copy, starting anew: %s", refusal.reason)
+        try:
+            await self._store.start_epoch()
+        except StoreError as exc:
+            self._fault.failed(exc)  # the next dial is refused too, and tries again
 
     def _joined(self) -> None:
         # Not at connect: a cloud that accepts and hangs up must not be hammered.
@@ -128,7 +141,8 @@ class EdgeHub:
             digest=index.digest(),
             record_count=len(index),
             agent_version=version("armadillo-edge"),
-            boot_id=self._boot_id,
+            boot_id=self._store.run_id,
+            fork=self._store.fork,
         )
 
 

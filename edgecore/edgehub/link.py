@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
+from corekit.backoff import Backoff
+from corekit.errors import StoreError, TransportError
 from corekit.failpoints import failpoint
+from edgecore import metrics
 from edgecore.edgehub.stream import SyncStream
 from edgecore.records import Commit, OutboxRow, Report
 from synccore.codec import encode_batch
@@ -28,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # Rows read from the outbox at once: a full frame of small reports.
 _ROWS_PER_FRAME = 512
+# A full disk is looked at again this often: soon after somebody made room, seldom enough not to wear it.
+_DISK_BACKOFF_S = (0.2, 5.0)
 
 
 class LaneFeed(Protocol):
@@ -37,11 +44,40 @@ class LaneFeed(Protocol):
         """Wait for at least one."""
 
 
+class RebuiltFeed(Protocol):
+    """Tells when the store's database was replaced."""
+
+    async def changed(self) -> set[str]:
+        """Wait for that."""
+
+
+class StoreRebuiltError(TransportError):
+    """The database was replaced underneath this session: what the cloud knows of it is wrong, so join again."""
+
+    def __init__(self) -> None:
+        super().__init__("the database was rebuilt")
+
+
 class HubStore(Protocol):
     """What the hub needs of metamanager."""
 
-    database_id: bytes
     index: RecordIndex
+
+    @property
+    def database_id(self) -> bytes:
+        """16 bytes that name the database; a copy has the same."""
+
+    @property
+    def fork(self) -> int:
+        """The counter at the first start since the cloud last welcomed this database."""
+
+    @property
+    def run_id(self) -> str:
+        """Names this opening of the database."""
+
+    @property
+    def must_report_all(self) -> bool:
+        """Whether reports were lost, so that every state has to be reported again."""
 
     async def commit(self, commit: Commit) -> None:
         """Return once durable."""
@@ -57,6 +93,21 @@ class HubStore(Protocol):
     def outbox_feed(self) -> LaneFeed:
         """Return a feed of outbox changes."""
 
+    def rebuilt_feed(self) -> RebuiltFeed:
+        """Return a feed that tells when the database was replaced underneath."""
+
+    async def welcomed(self) -> None:
+        """Note, durably, that the cloud took this database as the node's."""
+
+    async def reported_all(self) -> None:
+        """Note that everybody was asked to report again."""
+
+    async def start_epoch(self) -> None:
+        """Forget the states that wait: this database is an old copy."""
+
+    def converged(self) -> None:
+        """Note that the cloud has sent all that was missing."""
+
 
 class Link:
     """Serves one stream until it breaks. Tasks: receive, apply, fill, send, tick; all end together."""
@@ -67,18 +118,21 @@ class Link:
         stream: SyncStream,
         store: HubStore,
         feed: LaneFeed,
+        rebuilt: RebuiltFeed,
         *,
         clock: Callable[[], float],
         on_joined: Callable[[], None],
         on_reports_wanted: Callable[[], None],
     ) -> None:
         self._session, self._stream, self._store, self._clock = session, stream, store, clock
-        self._feed = feed
+        self._feed, self._rebuilt = feed, rebuilt
         self._on_joined, self._on_reports_wanted = on_joined, on_reports_wanted
         self._to_send, self._to_fill = asyncio.Event(), asyncio.Event()
         # Received frames wait here for their commit. Bounded: the session refuses more than its window of
         # uncommitted frames per lane, and an acknowledgement stands for at least one frame in flight.
-        self._to_apply: asyncio.Queue[Received | Acknowledged] = asyncio.Queue(maxsize=64)
+        self._to_apply: asyncio.Queue[Received | Acknowledged | Converged] = asyncio.Queue(
+            maxsize=64
+        )
         self._volatile: dict[ObjectKey, Report] = {}
         self._sent_up_to = dict.fromkeys(Lane, 0)
         self.joined = False
@@ -92,7 +146,8 @@ class Link:
         """Serve until the stream breaks. Raises: ExceptionGroup with the reason in it."""
         self._to_send.set()
         async with asyncio.TaskGroup() as group:
-            for task in (self._receive, self._apply, self._fill, self._watch_outbox, self._send):
+            tasks = (self._receive, self._apply, self._fill, self._send)
+            for task in (*tasks, self._watch_outbox, self._watch_store):
                 group.create_task(task(), name=f"edgehub{task.__name__}")
             group.create_task(self._tick(), name="edgehub_tick")
 
@@ -113,16 +168,24 @@ class Link:
             case Received() | Acknowledged():
                 await self._to_apply.put(event)
             case Joined(in_sync=in_sync, session_id=session_id):
+                # Before the first report: a restored copy must be known by it.
+                await self._note(self._store.welcomed)
                 self.joined = True
                 self._on_joined()
                 self._to_fill.set()
+                metrics.joins.inc(1, "in_sync" if in_sync else "resync")
+                if in_sync:
+                    self._store.converged()
+                if self._store.must_report_all:
+                    self._on_reports_wanted()
+                    await self._note(self._store.reported_all)
                 logger.info(
                     "edgehub: joined cloudcore, %s",
                     "in sync" if in_sync else "comparing inventories",
                     extra={"session": session_id, "records": len(self._store.index)},
                 )
             case Converged():
-                logger.info("edgehub: in sync", extra={"records": len(self._store.index)})
+                await self._to_apply.put(event)  # behind the frames that are not stored yet
             case ReportsWanted():
                 logger.info("edgehub: the cluster had given this node up, reporting everything")
                 self._on_reports_wanted()
@@ -134,20 +197,47 @@ class Link:
     async def _apply(self) -> None:
         while True:
             event = await self._to_apply.get()
+            if isinstance(event, Converged):
+                self._store.converged()
+                continue
             if isinstance(event, Acknowledged):
                 rows = [row for token in event.tokens for row in token]
                 if rows:
                     failpoint("edgehub.before_forget")
-                    await self._store.acknowledge(event.lane, rows)
+                    await self._durably(partial(self._store.acknowledge, event.lane, rows))
                     failpoint("edgehub.after_forget")
                 self._to_fill.set()
                 continue
+            commit = Commit(deltas=event.deltas)
             failpoint("edgehub.before_commit")
-            await self._store.commit(Commit(deltas=event.deltas))  # durable first,
+            await self._durably(partial(self._store.commit, commit))  # durable first,
             failpoint("edgehub.before_ack")
             self._session.committed(event.lane, event.number)  # acknowledged second
             failpoint("edgehub.after_ack")
             self._to_send.set()
+
+    async def _note(self, store: Callable[[], Awaitable[None]]) -> None:
+        # A full disk must not keep the node from its lease; what is not noted is found again at the next join.
+        with suppress(StoreError):
+            await store()
+
+    async def _durably(self, store: Callable[[], Awaitable[None]]) -> None:
+        """Wait until there is room on the disk again; the store has said that there is none.
+
+        Meanwhile nothing is acknowledged, so the cloud sends no more than its windows, and leases go on.
+        """
+        backoff = Backoff(*_DISK_BACKOFF_S)
+        while True:
+            try:
+                return await store()
+            except StoreError as exc:
+                if not exc.retryable:
+                    raise
+            await asyncio.sleep(backoff.next_delay_s())
+
+    async def _watch_store(self) -> None:
+        await self._rebuilt.changed()
+        raise StoreRebuiltError
 
     async def _watch_outbox(self) -> None:
         while True:
@@ -200,7 +290,7 @@ class Link:
 
 def _delta(row: OutboxRow) -> Delta:
     report, version = row
-    # The version is the change's name in both logs: grep finds one change on its whole way.
-    # It is a log entry's sequence too: entries of one key are told apart by it alone.
+    # With the database id it makes a log entry that is sent twice the same one; never used twice.
     sequence = version if report.op is Op.APPEND else 0
+    # The version is the change's name in both logs: grep finds one change on its whole way.
     return Delta(report.op, report.key, report.uid, version, sequence, report.body, version)

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, delete, insert, select
 
+from edgecore.metamanager.checksums import require_intact, row_checksum
 from edgecore.metamanager.schema import checkpoint, local
+
+_PUT_LOCAL = insert(local).prefix_with("OR REPLACE")
+_PUT_CHECKPOINT = insert(checkpoint).prefix_with("OR REPLACE")
 
 
 class LocalRepository:
@@ -22,15 +26,19 @@ class LocalRepository:
                 gone = delete(local).where(local.c.owner == owner, local.c.key == key)
                 self._connection.execute(gone)
             else:
-                row = {"owner": owner, "key": key, "value": value}
-                self._connection.execute(insert(local).prefix_with("OR REPLACE"), row)
+                checksum = row_checksum(owner, key, body=value)
+                row = {"owner": owner, "key": key, "value": value, "checksum": checksum}
+                self._connection.execute(_PUT_LOCAL, row)
 
     def owned_by(self, owner: str) -> dict[str, bytes]:
-        """Return everything `owner` has stored."""
-        rows = self._connection.execute(
-            select(local.c.key, local.c.value).where(local.c.owner == owner)
-        )
-        return {row.key: row.value for row in rows}
+        """Return everything `owner` has stored. Raises: DamagedRowError."""
+        rows = self._connection.execute(select(local).where(local.c.owner == owner))
+        return {row.key: _intact("local", row, row.owner, row.key) for row in rows}
+
+    def verify(self) -> None:
+        """Raise DamagedRowError unless every row is what was written."""
+        for row in self._connection.execute(select(local)):
+            _intact("local", row, row.owner, row.key)
 
 
 class CheckpointRepository:
@@ -41,14 +49,25 @@ class CheckpointRepository:
 
     def put(self, name: str, value: bytes) -> None:
         """Store one value."""
-        row = {"name": name, "value": value}
-        self._connection.execute(insert(checkpoint).prefix_with("OR REPLACE"), row)
+        row = {"name": name, "value": value, "checksum": row_checksum(name, body=value)}
+        self._connection.execute(_PUT_CHECKPOINT, row)
 
-    def put_number(self, name: str, value: int) -> None:
-        """Store one number."""
-        self.put(name, value.to_bytes(8, "big"))
+    def put_numbers(self, name: str, *values: int) -> None:
+        """Store numbers under one name."""
+        self.put(name, b"".join(value.to_bytes(8, "big") for value in values))
 
     def all(self) -> dict[str, bytes]:
-        """Return every value by its name."""
-        rows = self._connection.execute(select(checkpoint.c.name, checkpoint.c.value))
-        return {row.name: row.value for row in rows}
+        """Return every value by its name. Raises: DamagedRowError."""
+        rows = self._connection.execute(select(checkpoint))
+        return {row.name: _intact("checkpoint", row, row.name) for row in rows}
+
+
+def numbers(value: bytes) -> list[int]:
+    """Return what `put_numbers` stored."""
+    return [int.from_bytes(value[at : at + 8], "big") for at in range(0, len(value), 8)]
+
+
+def _intact(table: str, row: object, *key: str) -> bytes:
+    value: bytes = row.value  # type: ignore[attr-defined]
+    require_intact(table, row.checksum, *key, body=value)  # type: ignore[attr-defined]
+    return value

@@ -1,8 +1,9 @@
-"""From a path to an open, checked database: directory, lock, pragmas, integrity, schema, quarantine."""
+"""From a path to an open, checked database: directory, lock, pragmas, integrity, schema."""
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import logging
 import os
 import sqlite3
@@ -10,24 +11,33 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from corekit.errors import ConfigError
+from edgecore.metamanager.checksums import DamagedRowError
 from edgecore.metamanager.errors import (
     MIN_FREE_BYTES,
     SchemaVersionError,
     StoreCorruptError,
-    StoreFullError,
     translated,
 )
-from edgecore.metamanager.notes import CheckpointRepository
-from edgecore.metamanager.schema import SCHEMA_VERSION, checkpoint, metadata
+from edgecore.metamanager.notes import CheckpointRepository, LocalRepository, numbers
+from edgecore.metamanager.outbox import OutboxRepository
+from edgecore.metamanager.schema import (
+    APPLICATION_ID,
+    DATABASE_ID_BYTES,
+    SCHEMA_VERSION,
+    metadata,
+)
 
 logger = logging.getLogger(__name__)
 
-DATABASE_ID_BYTES = 16
+# Of the check at start. A gateway's database (a few MiB) takes 50 ms; beyond this the node must boot, and every
+# row is checked when it is read anyway.
+CHECK_BUDGET_S = 3.0
+_PROGRESS_STEPS = 10_000  # of SQLite's machine between two looks at the clock: about a millisecond
 _PRAGMAS = (
     "busy_timeout = 5000",  # only a person's sqlite3 shell can hold the lock; wait for it
     "journal_mode = WAL",
@@ -92,54 +102,35 @@ def connect_readonly(path: Path) -> Connection:
     return _opened(engine, path)
 
 
-def open_checked(path: Path) -> Connection:
-    """Return a connection to the database at `path`, made if it is not there, moved aside if damaged.
+def open_database(path: Path) -> Connection:
+    """Return a connection to the sound database at `path`, made if it is not there.
 
-    Raises:  SchemaVersionError; ConfigError: another program's database; StoreError.
+    Raises:  StoreCorruptError; SchemaVersionError; ConfigError: another program's database; StoreError.
     """
-    try:
-        return _open(path)
-    except StoreCorruptError as exc:
-        aside = quarantine(path)
-        logger.warning("%s; moved aside to %s, starting with an empty one", exc, aside)
-        return _open(path)
-    except StoreFullError as exc:
-        raise ConfigError(str(path.parent), "", "no space left on the disk") from exc
-
-
-def quarantine(path: Path) -> Path:
-    """Rename the database with its -wal and -shm files; return the new name."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    count = 1
-    while aside.exists():  # twice within a second
-        aside, count = path.with_name(f"{path.name}.damaged-{stamp}.{count}"), count + 1
-    for suffix in (
-        "-wal",
-        "-shm",
-        "",
-    ):  # the database last: a crash in between must not lose the name
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    _sync_directory(path)
-    return aside
-
-
-def _open(path: Path) -> Connection:
     os.close(_open_private(path))
     connection = connect(path)
     try:
         with connection.begin():
-            _check_integrity(connection, path)
-            _check_schema(connection, path)
-    except SQLAlchemyError as exc:
+            _check_catalogue(connection, path)
+            _check_content(connection, path)
+            _check_checkpoint(connection, path)
+    except (SQLAlchemyError, DamagedRowError) as exc:
         connection.close()
         raise translated(exc, path) from exc
-    except Exception:
+    except BaseException:
         connection.close()
         raise
-    _sync_directory(path)
+    sync_directory(path)
     return connection
+
+
+def sync_directory(path: Path) -> None:
+    """Make names in the directory of `path` durable."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_private(path: Path) -> int:
@@ -152,28 +143,84 @@ def _open_private(path: Path) -> int:
     return descriptor
 
 
-def _check_integrity(connection: Connection, path: Path) -> None:
-    verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-    if verdict != "ok":
-        raise StoreCorruptError(path, " ".join(str(verdict).split()))
-
-
-def _check_schema(connection: Connection, path: Path) -> None:
-    tables = inspect(connection).get_table_names()
-    if tables and checkpoint.name not in tables:
+def _check_catalogue(connection: Connection, path: Path) -> None:
+    """Make the tables of a new database; demand that those of an old one are ours to the letter."""
+    found = _catalogue(connection)
+    if not found and connection.exec_driver_sql("PRAGMA application_id").scalar() == 0:
+        _create(connection)
+        return
+    if found == _expected_catalogue():
+        return
+    ours = connection.exec_driver_sql("PRAGMA application_id").scalar() == APPLICATION_ID
+    known = {name for _, name, _ in _expected_catalogue()}
+    if not ours and not known & {name for _, name, _ in found}:
         raise ConfigError(str(path), "", "is the database of another program")
+    _refuse_newer(connection, path)
+    raise StoreCorruptError(path, "its tables are not ours, or of another release")
+
+
+def _create(connection: Connection) -> None:
+    metadata.create_all(connection, checkfirst=False)
+    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
     notes = CheckpointRepository(connection)
-    if not tables:
-        metadata.create_all(connection, checkfirst=False)
-        notes.put("database_id", os.urandom(DATABASE_ID_BYTES))
-        notes.put_number("schema_version", SCHEMA_VERSION)
-        notes.put_number("counter", 0)
-    found = notes.all()
-    version = int.from_bytes(found.get("schema_version", b""), "big")
+    notes.put("database_id", os.urandom(DATABASE_ID_BYTES))
+    notes.put_numbers("schema_version", SCHEMA_VERSION)
+    notes.put_numbers("counter", 0)
+
+
+def _refuse_newer(connection: Connection, path: Path) -> None:
+    # By hand: the checkpoint of another release may have other columns.
+    wanted = "SELECT value FROM checkpoint WHERE name = 'schema_version'"
+    with suppress(SQLAlchemyError):
+        value = connection.exec_driver_sql(wanted).scalar()
+        version = int.from_bytes(value, "big") if isinstance(value, bytes) else 0
+        # A flipped bit is no release: releases are counted one by one.
+        if SCHEMA_VERSION < version < SCHEMA_VERSION + 1000:
+            raise SchemaVersionError(path, version, SCHEMA_VERSION)
+
+
+def _check_content(connection: Connection, path: Path) -> None:
+    """Check SQLite's trees and our rows, within the budget. Raises: StoreCorruptError, DamagedRowError."""
+    deadline = time.monotonic() + CHECK_BUDGET_S
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+    try:
+        verdict = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+        if verdict != "ok":
+            raise StoreCorruptError(path, " ".join(str(verdict).split()))
+        OutboxRepository(connection).verify()
+        LocalRepository(connection).verify()
+    except OperationalError as exc:
+        if getattr(exc.orig, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:
+            raise
+        logger.info("%s: too large to check at start; rows are checked as they are read", path)
+    finally:
+        driver.set_progress_handler(None, 0)
+
+
+def _check_checkpoint(connection: Connection, path: Path) -> None:
+    found = CheckpointRepository(connection).all()
+    version = sum(numbers(found.get("schema_version", b"")))
     if version > SCHEMA_VERSION:
         raise SchemaVersionError(path, version, SCHEMA_VERSION)
     if version < 1 or len(found.get("database_id", b"")) != DATABASE_ID_BYTES:
         raise StoreCorruptError(path, "its checkpoint is incomplete")
+
+
+def _catalogue(connection: Connection) -> set[tuple[str, str, str]]:
+    wanted = "SELECT type, name, sql FROM sqlite_master"
+    return {(row[0], row[1], row[2]) for row in connection.exec_driver_sql(wanted)}
+
+
+@functools.cache
+def _expected_catalogue() -> set[tuple[str, str, str]]:
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        expected = _catalogue(connection)
+    engine.dispose()
+    return expected
 
 
 def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
@@ -198,11 +245,3 @@ def _opened(engine: Engine, path: Path) -> Connection:
 
 def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

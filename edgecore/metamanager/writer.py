@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from corekit.errors import StoreError
 from corekit.failpoints import failpoint
-from edgecore.metamanager.transaction import Effects, Work
+from edgecore.metamanager.transaction import Acknowledgement, Effects, Work
 from edgecore.records import Commit
 
 # Callers beyond these wait in `submit()`: a disk that is slow slows them, memory stays as it is.
@@ -30,7 +30,8 @@ class _Job:
 class GroupWriter:
     """The queue in front of the one writer thread; everything but `write` runs on the event loop.
 
-    `write` makes a group durable, on the thread; `landed` is told of its effects before callers go on.
+    `write` makes a group durable, on the thread; `landed` is told of its effects before callers go on;
+    `counted` gets the size of each group and how much of it failed.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class GroupWriter:
         write: Callable[[Sequence[Work]], list[Effects | StoreError]],
         landed: Callable[[Effects], None],
         thread: ThreadPoolExecutor,
+        counted: Callable[[int, int], None],
     ) -> None:
-        self._write, self._landed, self._thread = write, landed, thread
+        self._write, self._landed, self._thread, self._counted = write, landed, thread, counted
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Job] = deque()
         self._room = asyncio.Semaphore(MAX_QUEUED_COUNT)
@@ -86,7 +88,9 @@ class GroupWriter:
             for job in group:
                 self._settle(job, bug)
         else:
-            for job, outcome in zip(group, stored.result(), strict=True):
+            outcomes = stored.result()
+            self._counted(len(group), sum(isinstance(o, StoreError) for o in outcomes))
+            for job, outcome in zip(group, outcomes, strict=True):
                 if isinstance(outcome, Effects):
                     self._landed(outcome)
                 self._settle(job, outcome if isinstance(outcome, StoreError) else None)
@@ -106,8 +110,10 @@ class GroupWriter:
 
 
 def _size_bytes(work: Work) -> int:
-    if not isinstance(work, Commit):
+    if isinstance(work, Acknowledgement):
         return _ROW_BYTES * len(work.rows)
+    if not isinstance(work, Commit):
+        return _ROW_BYTES
     bodies = [len(delta.body) for delta in work.deltas]
     bodies += [len(report.body) for report in work.reports]
     notes = [len(value or b"") for value in work.local.values()]

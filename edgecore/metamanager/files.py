@@ -18,7 +18,7 @@ from corekit.errors import StoreError
 from edgecore.metamanager import opening, recovery
 from edgecore.metamanager.errors import StoreCorruptError, translated
 from edgecore.metamanager.limits import bounds_of
-from edgecore.metamanager.marks import Mark
+from edgecore.metamanager.marks import Mark, read_mark
 from edgecore.metamanager.recovery import Damage
 from edgecore.metamanager.transaction import Transactor
 from edgecore.settings import StoreSettings
@@ -79,10 +79,18 @@ class StoreFiles:
         opening.prepare_directory(self.path)
         self._lock = opening.take_lock(self.path)
         try:
-            self._use(*recovery.open_or_rebuild(self.path))
+            self._use_or_rebuild()
         except BaseException:
             os.close(self._lock)
             raise
+
+    def _use_or_rebuild(self) -> None:
+        mark = read_mark(self.path)
+        connection, damage = recovery.open_or_rebuild(self.path)
+        try:
+            self._use(connection, damage)
+        except StoreCorruptError as exc:  # found while it was loaded
+            self._use(*recovery.rebuild(self.path, exc.problem, mark))
 
     def _use(self, connection: Connection, damage: Damage | None) -> None:
         with ExitStack() as undo:

@@ -106,14 +106,18 @@ def rebuild(path: Path, problem: str, mark: Mark | None) -> tuple[Connection, Da
 
 
 def quarantine(path: Path) -> Path:
-    """Rename the database with its -wal and -shm files; return the new name."""
+    """Rename the database with its -wal file; return the new name."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
     count = 1
     while aside.exists():  # twice within a second
         aside, count = path.with_name(f"{path.name}.damaged-{stamp}.{count}"), count + 1
+    wal, shm = path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+    shm.unlink(missing_ok=True)  # an index of the -wal file, made anew when needed
+    if wal.exists() and not wal.stat().st_size:
+        wal.unlink()
     # The database last: a crash in between must not lose the name.
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in ("-wal", ""):
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     opening.sync_directory(path)

@@ -35,6 +35,8 @@ class Agent:
         self, store: MetaStore, hub: EdgeHub, tampering: Tampering, *, canonical: bool
     ) -> None:
         self._told = partial(_told, canonical=canonical)
+        # What edged and devicetwin do: say everything again. Here the workload knows what that is.
+        hub.on_report_all(lambda: self._lines.emit("report_all"))
         self._store, self._hub, self._tampering = store, hub, tampering
         self._lines = Lines(
             {

@@ -150,6 +150,8 @@ class Edge:
             self.world.history.add(
                 "started", node=self.node, database=said["database"], objects=said["objects"]
             )
+        elif said["event"] == "report_all":
+            self.world.report_everything(self)
         elif said["event"] == "seen":
             self.world.history.add("seen", node=self.node, objects=said["objects"])
 
@@ -338,6 +340,7 @@ class World:
                 key=key,
                 n=n,
                 op=int(op),
+                lane=int(lane),
                 hash=hashed,
                 database=edge.database,
             )
@@ -353,6 +356,25 @@ class World:
         for n in numbers:
             self.history.add("acked", node=edge.node, n=n)
         return True
+
+    def report_everything(self, edge: Edge) -> None:
+        """Report every state again, as the agent's components do when they are asked to."""
+        self.history.add("report_all", node=edge.node)
+        rows = [
+            [(tuple(said["key"]), said["lane"], Op.UPSERT)]
+            for said in {
+                tuple(said["key"]): said
+                for said in self.history.events
+                if said["e"] == "asked" and said["op"] == Op.UPSERT
+            }.values()
+        ]
+        for row in rows:
+            task = asyncio.create_task(self._report_again(row, edge))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _report_again(self, row: list[tuple[Key, Lane, Op]], edge: Edge) -> None:
+        await self.report(row, edge)
 
     def _tell_cloud(self, key: Key, body: str | None) -> None:
         self.changed.add(key)
@@ -443,6 +465,12 @@ class World:
         for line in self._sink.read_bytes().splitlines():
             row = json.loads(line)
             if row["node"] != NODE:
+                continue
+            if row["key"][0] in (
+                "Loss",
+                "Event",
+            ):  # the store's own words: what it gave up, or rebuilt
+                self.history.add("notice", key=row["key"], body=row["body"])
                 continue
             try:
                 n = json.loads(row["body"])["n"]

@@ -128,7 +128,9 @@ async def test_no_damage_is_served_and_what_is_missing_is_known(state, seed, tmp
     for round_number in range(40):
         work = tmp_path / f"work-{round_number}"
         shutil.copytree(folder, work)
-        names = [name for name in ("edge.db", "edge.db-wal", "edge.db-shm") if (work / name).exists()]
+        names = [
+            name for name in ("edge.db", "edge.db-wal", "edge.db-shm") if (work / name).exists()
+        ]
         name, mutate = rng.choice(names), rng.choice(MUTATIONS)
         damaged = mutate(rng, bytearray((work / name).read_bytes()))
         if damaged is None:

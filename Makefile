@@ -1,4 +1,4 @@
-.PHONY: up down test test-purepy test-asan fuzz lint type proto bench clean
+.PHONY: up down test test-purepy test-asan fuzz faults lint type proto bench clean
 RUN = @exec deploy/bootstrap.sh run
 DEV = @exec deploy/bootstrap.sh dev
 export PYTHON
@@ -10,6 +10,7 @@ test-purepy: ; $(DEV) env SYNCCORE_PUREPY=1 python -m pytest --purepy -m "not e2
 test-asan: ; $(DEV) deploy/asan.sh $(ARGS)
 # SECONDS is a variable of some shells, so only what is said on the command line counts.
 fuzz: ; $(DEV) deploy/fuzz.sh $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)
+faults: ; $(DEV) python -m tests.faults --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) $(ARGS)
 lint: ; $(DEV) sh -c "ruff format --check . && ruff check . && lint-imports"
 type: ; $(DEV) mypy
 proto: ; $(DEV) deploy/proto.sh

@@ -17,6 +17,7 @@ from cloudcore.cloudhub.reports import ReportQueue
 from cloudcore.cloudhub.samples import SampleQueue, TakenBlocks
 from cloudcore.seams import NodeView, RecordSource, ReportSink, SampleSink
 from corekit.errors import EdgeError, ProtocolError, TransportError
+from corekit.failpoints import failpoint
 from corekit.logs import log_change
 from synccore.cloud_session import CloudSession, Joining, Sent, SetAside
 from synccore.errors import SessionClosedError
@@ -242,7 +243,9 @@ class NodeLink:
                 messages = self._session.outgoing(self._hub.clock())
                 if not messages:
                     break
+                failpoint("cloudhub.before_send")
                 await self._stream.send(messages)
+                failpoint("cloudhub.after_send")
                 self._count(messages)
             if self._end is not None:
                 raise self._end

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cloudcore.seams import ReportSink
+from corekit.failpoints import failpoint
 from corekit.logs import log_change
 from synccore.messages import Delta, Lane, ObjectKey, Op
 from synccore.session import Received
@@ -106,7 +107,9 @@ class ReportQueue:
 
     async def _write(self, lane: Lane, slot: _Slot, pending: _Pending) -> None:
         delta = pending.delta
+        failpoint("cloudhub.before_write")
         await self._sink.write(self._node, delta)
+        failpoint("cloudhub.before_ack")
         log_change(logger, "written", delta.key, delta.change_id, node=self._node)
         self._writing.discard(slot)
         self._busy[lane] -= 1
@@ -123,3 +126,4 @@ class ReportQueue:
             last = frames[count - 1].number
             del frames[:count]
             self._done(lane, last)
+            failpoint("cloudhub.after_ack")

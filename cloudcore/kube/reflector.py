@@ -102,6 +102,7 @@ class Reflector:
         self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s, rng=self._rng)
         self._fault = RepeatedFault(logger, f"following {self._resource.plural}")
         self._version = ""  # resume from here; empty: list first
+        self._fresh = False  # listed, and not watched since
         self._newest = ""  # the newest resourceVersion ever seen
         self._stale_lists = self._missing_lists = self._refused_watches = 0
 
@@ -109,8 +110,11 @@ class Reflector:
         """Follow the resource until cancelled."""
         while True:
             try:
+                if self._version and not self._fresh:
+                    await self._confirm()
                 if not self._version:
                     await self._list()
+                self._fresh = False
                 pause_s = await self._watch()
             except KubeNotFoundError as exc:
                 pause_s = self._missing(exc)
@@ -138,12 +142,27 @@ class Reflector:
         for key in unseen:
             self._sink.delete(key)
         self._version = self._newest = version
+        self._fresh = True
         self._missing_lists = 0
         self._sink.mark_synced()
         self._fault.cleared()
 
-    async def _page(self, token: str | None) -> _List:
-        params = {"limit": str(self._page_size)}
+    async def _confirm(self) -> None:
+        """List again if the API server no longer knows the version that the next watch would resume from.
+
+        One that was restored from a backup takes such a watch, and says nothing until it has counted up to there
+        again: everything in between would be missed.
+        """
+        version = (await self._page(None, limit=1)).metadata.resourceVersion
+        if not (version.isdecimal() and self._version.isdecimal()):
+            return
+        if int(version) < int(self._version):
+            plural = self._resource.plural
+            logger.warning("%s: at %s, was at %s: listing", plural, version, self._version)
+            self._version = ""
+
+    async def _page(self, token: str | None, limit: int = 0) -> _List:
+        params = {"limit": str(limit or self._page_size)}
         if token:
             params["continue"] = token
         path = self._resource.collection

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from corekit.backoff import Backoff
 from corekit.errors import ProtocolError, StoreError, TransportError
+from corekit.failpoints import failpoint
 from corekit.logs import log_change
 from edgecore import metrics
 from edgecore.edgehub.applying import Applier, EventOf
@@ -221,12 +222,15 @@ class Link:
             if isinstance(event, Acknowledged):
                 await self._acknowledge(event)
                 continue
+            failpoint("edgehub.before_commit")
             rejected = await self._applier.apply(event.deltas)  # durable first,
             if self._session.state is State.CLOSED:
                 continue
             for delta, reason in rejected:
                 self._session.rejected(event.lane, delta, reason)
+            failpoint("edgehub.before_ack")
             self._session.committed(event.lane, event.number)  # acknowledged second
+            failpoint("edgehub.after_ack")
             self._to_send.set()
 
     async def _acknowledge(self, event: Acknowledged) -> None:
@@ -234,7 +238,9 @@ class Link:
         tokens = (token for token in event.tokens if token is not MEMORY_BLOCK)
         rows = [row for token in tokens for row in token]
         if rows:
+            failpoint("edgehub.before_forget")
             await self._durably(partial(self._store.acknowledge, event.lane, rows))
+            failpoint("edgehub.after_forget")
         for key, version in rows:
             log_change(logger, "acknowledged", key, version)
         self._to_fill.set()
@@ -327,7 +333,9 @@ class Link:
             await self._to_send.wait()
             self._to_send.clear()
             while messages := self._session.outgoing(self._clock()):
+                failpoint("edgehub.before_send")
                 await self._stream.send(messages)
+                failpoint("edgehub.after_send")
                 self._to_fill.set()  # a lane may have room again
             if self._session.state is State.CLOSED and not self._closed.done():
                 self._closed.set_result(None)

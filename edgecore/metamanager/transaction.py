@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from corekit.errors import StoreError
+from corekit.failpoints import failpoint
 from edgecore.metamanager.checksums import DamagedRowError
 from edgecore.metamanager.clock import DatabaseClock
 from edgecore.metamanager.errors import StoreCorruptError, translated
@@ -125,12 +126,15 @@ class Transactor:
         held, identity = dict(self._keeper.held), self.identity.copied()
         try:
             with self._connection.begin():
+                failpoint("store.before_write")
                 effects = [self._apply(work) for work in works]
                 count = self._object_count
                 if any(effect.changes for effect in effects):
                     count = self._objects.count()
                 self.identity.store()
                 self._clock.store()
+                failpoint("store.before_commit")
+            failpoint("store.after_commit")
         except (SQLAlchemyError, ValueError, OverflowError, StoreError) as exc:
             # ValueError and OverflowError: text or numbers that SQLite cannot take, from a peer perhaps.
             self._keeper.held = held
@@ -165,7 +169,11 @@ class Transactor:
             self.identity.report_all = False
         elif chore is Chore.NEW_EPOCH:
             self._outbox.drop_states()
+            fork = self.identity.fork
             self.identity.start_epoch(self.identity.counter)
+            # What this copy has logged since it was opened has numbers that the original has used as well.
+            count = self._outbox.renumber_logs(fork, self.identity.counter + 1)
+            self.identity.take(count)
         self._report(effects, ())
         return effects
 

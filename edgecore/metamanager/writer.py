@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from corekit.errors import StoreError
+from corekit.failpoints import failpoint
 from edgecore.metamanager.transaction import Acknowledgement, Effects, Work
 from edgecore.records import Commit
 
@@ -82,6 +83,7 @@ class GroupWriter:
     def _finish_group(
         self, group: list[_Job], stored: asyncio.Future[list[Effects | StoreError]]
     ) -> None:
+        failpoint("store.before_settle")
         if bug := stored.exception():
             for job in group:
                 self._settle(job, bug)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import signal
 import socket
 import struct
@@ -73,6 +74,7 @@ class TcpProxy:
         self.dropped_bytes = {UP: 0, DOWN: 0}
         self.accepted_count = 0
         self._dropping: frozenset[str] = frozenset()
+        self.slow()
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
 
@@ -121,6 +123,18 @@ class TcpProxy:
         self._set(Link.HEALTHY, frozenset())
         await self._drop({c for c in self._connections if c.holes})
         await self._start()
+
+    def slow(
+        self,
+        *,
+        latency_s: float = 0.0,
+        jitter_s: float = 0.0,
+        bytes_per_s: int = 0,
+        seed: float = 0.0,
+    ) -> None:
+        """Make each chunk late by `latency_s` and up to `jitter_s`, and by its size; by default not at all."""
+        self._latency_s, self._jitter_s, self._bytes_per_s = latency_s, jitter_s, bytes_per_s
+        self._random = random.Random(seed)
 
     def stats(self) -> dict[str, object]:
         """Return counters and state."""
@@ -199,6 +213,7 @@ class TcpProxy:
             except OSError as exc:
                 chunk, problem = b"", exc
             at_end = not chunk
+            await self._delay(len(chunk))
             await self._flowing.wait()
             if direction in self._dropping:
                 connection.holes.add(direction)
@@ -213,6 +228,13 @@ class TcpProxy:
         if problem is not None:
             raise problem
         writer.write_eof()
+
+    async def _delay(self, size_bytes: int) -> None:
+        delay_s = self._latency_s + self._random.random() * self._jitter_s
+        if self._bytes_per_s:
+            delay_s += size_bytes / self._bytes_per_s
+        if delay_s:
+            await asyncio.sleep(delay_s)
 
 
 def _bound(address: tuple[str, int]) -> socket.socket:

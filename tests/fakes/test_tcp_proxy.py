@@ -158,6 +158,15 @@ async def test_a_stall_delivers_everything_after_it():
         assert await reader.readexactly(4) == b"late"
 
 
+async def test_a_slow_link_is_late_and_loses_nothing():
+    async with proxied() as proxy, connected(proxy) as (reader, writer):
+        proxy.slow(latency_s=0.02, jitter_s=0.02, bytes_per_s=1_000_000)
+        clock = asyncio.get_running_loop()
+        began_s = clock.time()
+        assert await echoes(reader, writer, bytes(10_000))
+        assert clock.time() - began_s >= 0.05  # twice the latency, and the bytes once
+
+
 async def test_a_target_that_is_down_ends_the_connection():
     async with echo_server() as port:
         pass

@@ -16,7 +16,7 @@ from synccore.messages import (
     Welcome,
 )
 from synccore.pb import sync_pb2 as pb
-from synccore.wire import cloud_to_wire, edge_to_wire, from_wire
+from synccore.wire import EmptyMessageError, cloud_to_wire, edge_to_wire, from_wire
 from tests.synccore.test_sessions import EVERY_MESSAGE
 
 EDGE_ONLY = (Hello, Inventory, Rejected, TunnelOpened)
@@ -37,3 +37,8 @@ def test_an_empty_message_and_an_unknown_lane_are_refused():
     for wire in (pb.EdgeMessage(), pb.EdgeMessage(ack=pb.Ack(lane=9, number=1))):
         with pytest.raises(ProtocolError):
             from_wire(wire)
+
+
+def test_bytes_that_do_not_parse_break_the_protocol_not_the_process():
+    with pytest.raises(EmptyMessageError, match="no message of this protocol"):
+        from_wire(None)

@@ -1,0 +1,162 @@
+"""Judges a history: what was acknowledged and is lost, applied twice, or went back (I1, I2, I3, I6)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from synccore.messages import Op
+from tests.faults.bodies import Key, body_of, short_hash
+from tests.faults.history import Json
+
+
+@dataclass
+class Verdict:
+    """Figures of one run, and a line for every problem."""
+
+    acknowledged: int = 0
+    lost: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
+    out_of_order: list[str] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that must not be, each with the word it counts under."""
+        kinds = ("lost", "duplicated", "out_of_order", "other")
+        return [f"{kind}: {text}" for kind in kinds for text in getattr(self, kind)]
+
+
+def check(events: list[Json]) -> Verdict:
+    """Return the verdict on a history."""
+    verdict = Verdict()
+    _Upstream(verdict).check(events)
+    _Downstream(verdict).check(events)
+    for said in events:
+        if said["e"] == "problem":
+            verdict.other.append(said["text"])
+    return verdict
+
+
+class _Upstream:
+    """Rows that the edge's store acknowledged, and what reached the cloud's sink."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+        self._asked: dict[tuple[str, int], Json] = {}
+        self._acked: dict[tuple[str, int], Json] = {}
+        self._newest: dict[tuple[str, Key], int] = {}
+        self._sequences: dict[tuple[str, int], tuple[str, int]] = {}
+        self._rows_at: dict[tuple[str, int], int] = {}
+
+    def check(self, events: list[Json]) -> None:
+        for said in events:
+            if said["e"] == "asked":
+                self._asked[said["node"], said["n"]] = said
+        for said in events:
+            self._note_promise(said)
+        for said in events:
+            if said["e"] == "sink":
+                self._arrived(said)
+            elif said["e"] == "rewound":
+                self._newest.clear()
+        self._judge()
+
+    def _note_promise(self, said: Json) -> None:
+        if said["e"] == "acked":
+            row = self._asked[said["node"], said["n"]]
+            self._acked[said["node"], said["n"]] = row
+            self._verdict.acknowledged += 1
+        elif said["e"] == "rewound":
+            self._acked.clear()  # the cloud's own database is an older one
+        elif said["e"] == "media_loss":
+            # What only a damaged or replaced disk held is gone; what comes afterwards is not.
+            for place in [p for p in self._acked if p[0] == said["node"]]:
+                del self._acked[place]
+
+    def _arrived(self, said: Json) -> None:
+        node, key, n = said["node"], tuple(said["key"]), said["n"]
+        row = self._asked.get((node, n))
+        if row is None or tuple(row["key"]) != key or row["hash"] != said["hash"]:
+            self._verdict.other.append(f"{key} n={n} arrived, and nobody wrote that")
+            return
+        if said["op"] == Op.APPEND:
+            self._entry_arrived(node, n, (row["database"], said["sequence"]))
+            return
+        before = self._newest.get((node, key), 0)
+        if n < before:
+            self._verdict.out_of_order.append(f"upstream {key}: n={n} written after n={before}")
+        self._newest[node, key] = n
+
+    def _entry_arrived(self, node: str, n: int, identity: tuple[str, int]) -> None:
+        held = self._sequences.setdefault((node, n), identity)
+        if held != identity:
+            self._verdict.duplicated.append(f"log row n={n} arrived as {held} and {identity}")
+        if (other := self._rows_at.setdefault(identity, n)) != n:
+            self._verdict.lost.append(f"log rows n={other} and n={n} are both {identity}")
+
+    def _judge(self) -> None:
+        owed: dict[tuple[str, Key], int] = defaultdict(int)
+        for (node, n), row in self._acked.items():
+            if row["op"] == Op.APPEND:
+                if (node, n) not in self._sequences:
+                    self._verdict.lost.append(f"log row n={n} of {node} never arrived")
+            else:
+                place = node, tuple(row["key"])
+                owed[place] = max(owed[place], n)
+        for (node, key), n in owed.items():
+            if (arrived := self._newest.get((node, key), 0)) < n:
+                self._verdict.lost.append(f"{key} of {node}: n={n} owed, the cloud has n={arrived}")
+
+
+class _Downstream:
+    """What the cloud wanted, and what the edge's store showed, across restarts."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+        # Of each key, n of every state in order, and whether it is a deletion.
+        self._wanted: defaultdict[tuple[str, Key], list[tuple[int, bool]]] = defaultdict(list)
+        self._at: dict[tuple[str, Key], int] = {}
+
+    def check(self, events: list[Json]) -> None:
+        for said in events:
+            if said["e"] in ("put", "drop"):
+                place = said["node"], tuple(said["key"])
+                self._wanted[place].append((said["n"], said["e"] == "drop"))
+            elif said["e"] == "seen":
+                self._verdict.acknowledged += len(said["objects"])
+                for *key, n, hashed in said["objects"]:
+                    self._saw(said["node"], tuple(key), n, hashed, "out_of_order")
+            elif said["e"] == "started":
+                self._started(said["node"], said["objects"])
+            elif said["e"] == "media_loss":
+                for place in [p for p in self._at if p[0] == said["node"]]:
+                    del self._at[place]
+            elif said["e"] == "rewound":  # the cloud's own database was restored: its past is right
+                self._at.clear()
+                for wanted in self._wanted.values():
+                    wanted[:] = [state for state in wanted if not state[1]]
+
+    def _started(self, node: str, objects: list[list]) -> None:
+        """What is on the disk after a restart may be newer than what was told, never older (I1, I7)."""
+        held = {tuple(key): (n, hashed) for *key, n, hashed in objects}
+        known = [key for who, key in self._at if who == node]
+        for key in {*known, *held}:
+            n, hashed = held.get(key, (None, ""))
+            self._saw(node, key, n, hashed, "lost")
+
+    def _saw(self, node: str, key: Key, n: int | None, hashed: str, kind: str) -> None:
+        place = node, key
+        before, wanted = self._at.get(place, 0), self._wanted[place]
+        if n is None:
+            deletions = [number for number, drop in wanted if drop and number >= before]
+            if before and not deletions:
+                getattr(self._verdict, kind).append(f"downstream {key}: n={before} vanished")
+            elif deletions:
+                self._at[place] = deletions[0]
+            return
+        if (n, False) not in wanted or hashed != short_hash(body_of(key, n).encode()):
+            self._verdict.other.append(f"downstream {key}: n={n} is not what the cloud wanted")
+        elif n < before:
+            getattr(self._verdict, kind).append(f"downstream {key}: n={n} after n={before}")
+        self._at[place] = n

@@ -1,0 +1,104 @@
+"""The checker must see what it is there for: a harness that finds nothing proves nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from synccore.messages import Op
+from tests.faults.bodies import body_of, short_hash
+from tests.faults.checker import check
+
+pytestmark = pytest.mark.faults
+
+KEY = ("Device", "default", "lamp")
+NODE = "edge-1"
+
+
+def asked(n, op=Op.UPSERT):
+    return {"e": "asked", "node": NODE, "key": KEY, "n": n, "op": int(op), "hash": "h", "database": "a"}  # fmt: skip
+
+
+def acked(n):
+    return {"e": "acked", "node": NODE, "n": n}
+
+
+def arrived(n, sequence=0, op=Op.UPSERT, hashed="h"):
+    return {"e": "sink", "node": NODE, "key": KEY, "n": n, "op": int(op), "sequence": sequence, "hash": hashed}  # fmt: skip
+
+
+def wanted(n):
+    return {"e": "put", "node": NODE, "key": KEY, "n": n}
+
+
+def unwanted(n):
+    return {"e": "drop", "node": NODE, "key": KEY, "n": n}
+
+
+def told(n):
+    return [*KEY, n, short_hash(body_of(KEY, n).encode())] if n else [*KEY, None, ""]
+
+
+def seen(n):
+    return {"e": "seen", "node": NODE, "objects": [told(n)]}
+
+
+def started(*numbers):
+    return {"e": "started", "node": NODE, "database": "a", "objects": [told(n) for n in numbers]}
+
+
+def kinds(*events):
+    verdict = check(list(events))
+    names = ("lost", "duplicated", "out_of_order", "other")
+    return [name for name in names for _ in getattr(verdict, name)]
+
+
+def test_a_clean_history_has_no_problems():
+    up = [asked(1), acked(1), asked(2), acked(2), arrived(1), arrived(2), arrived(2)]
+    down = [wanted(3), seen(3), wanted(4), unwanted(5), seen(0), wanted(6), started(6), seen(6)]
+    assert kinds(*up, *down) == []
+    assert check([*up, *down]).acknowledged == 2 + 3
+
+
+def test_an_acknowledged_state_that_never_arrived_is_lost():
+    assert kinds(asked(1), acked(1)) == ["lost"]
+    assert kinds(asked(1), acked(1), asked(2), acked(2), arrived(1)) == ["lost"]
+    assert kinds(asked(1)) == []
+
+
+def test_every_log_row_counts_and_none_counts_twice():
+    row = asked(1, Op.APPEND)
+    assert kinds(row, acked(1)) == ["lost"]
+    assert kinds(row, acked(1), arrived(1, 7, Op.APPEND), arrived(1, 7, Op.APPEND)) == []
+    twice = [arrived(1, 7, Op.APPEND), arrived(1, 8, Op.APPEND)]
+    assert kinds(row, acked(1), *twice) == ["duplicated"]
+    other = asked(2, Op.APPEND)
+    assert kinds(row, other, arrived(1, 7, Op.APPEND), arrived(2, 7, Op.APPEND)) == ["lost"]
+
+
+def test_a_state_that_goes_back_at_the_cloud_is_out_of_order():
+    assert kinds(asked(1), asked(2), arrived(2), arrived(1)) == ["out_of_order"]
+
+
+def test_a_body_that_nobody_wrote_is_seen():
+    assert kinds(asked(1), arrived(1, hashed="x")) == ["other"]
+    assert kinds(arrived(9)) == ["other"]
+    forged = {"e": "seen", "node": NODE, "objects": [[*KEY, 1, "x"]]}
+    assert kinds(wanted(1), forged) == ["other"]
+
+
+def test_a_record_that_goes_back_or_vanishes_at_the_edge_is_seen():
+    assert kinds(wanted(1), wanted(2), seen(2), seen(1)) == ["out_of_order"]
+    assert kinds(wanted(1), seen(1), seen(0)) == ["out_of_order"]
+    assert kinds(wanted(1), wanted(2), seen(2), started(1)) == ["lost"]
+    assert kinds(wanted(1), seen(1), started()) == ["lost"]
+
+
+def test_a_ghost_of_a_deleted_record_is_out_of_order():
+    ghost = [wanted(1), seen(1), unwanted(2), seen(0), seen(1)]
+    assert kinds(*ghost) == ["out_of_order"]
+
+
+def test_what_only_a_damaged_disk_held_is_excused_and_what_came_later_is_not():
+    damaged = {"e": "media_loss", "node": NODE}
+    assert kinds(asked(1), acked(1), damaged) == []
+    assert kinds(damaged, asked(1), acked(1)) == ["lost"]

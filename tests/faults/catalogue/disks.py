@@ -196,7 +196,8 @@ FAULTS = (
     Fault("F06", fail_calls),
     Fault("F06-open", fail_opening),
     Fault("F07", fill_disk, prepare=on_small_disk),
-    Fault("F08", damage),
+    # No probe of what a resume costs: damage may be found as late as then, and what it took is sent as well.
+    Fault("F08", damage, resume_probe=False),
     Fault("F09", restore_copy),
     Fault("F09-clone", run_clone),
     Fault("F20", jump_clock),

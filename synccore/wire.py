@@ -37,7 +37,7 @@ def from_wire(message: pb.EdgeMessage | pb.CloudMessage | None) -> Any:
     Raises:  ProtocolError: no known message in it, or a field out of its range.
     """
     if message is None:
-        raise EmptyMessageError("bytes that are no message")
+        raise EmptyMessageError("bytes that are no message of this protocol")
     field = message.WhichOneof("message")
     decode = _DECODERS.get(field or "")
     if decode is None:

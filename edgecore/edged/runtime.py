@@ -23,7 +23,7 @@ class RuntimeUnavailableError(EdgeError):
 class ContainerStartError(EdgeError):
     """The runtime refused a sandbox, a container or an image; `reason` is the word kubelet would use.
 
-    Words: ErrImagePull, ErrImageNeverPull, InvalidImageName, CreateContainerConfigError,
+    Words: ErrImagePull, ErrImageNeverPull, InvalidImageName, ImageInspectError, RegistryUnavailable, CreateContainerConfigError,
     CreateContainerError, RunContainerError, CreatePodSandboxError.
     """
 
@@ -192,6 +192,16 @@ class ImageState:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class RegistryAuth:
+    """What a registry lets somebody in for: a name and password, or a token."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)  # never in a log
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+
 class ContainerRuntime(Protocol):
     """What edged needs of a runtime. Every call has a deadline of its own and raises
     RuntimeUnavailableError when it passes; stop and remove of what is gone succeed.
@@ -232,9 +242,12 @@ class ContainerRuntime(Protocol):
         """Remove it, killing it if it runs."""
 
     async def image(self, reference: str) -> ImageState | None:
-        """Return the image if it is present. Raises: ContainerStartError (InvalidImageName)."""
+        """Return the image if it is present.
 
-    async def pull(self, reference: str) -> ImageState:
+        Raises:  ContainerStartError: InvalidImageName, ImageInspectError.
+        """
+
+    async def pull(self, reference: str, auth: RegistryAuth | None = None) -> ImageState:
         """Fetch an image. Raises: ContainerStartError (ErrImagePull)."""
 
     async def images(self) -> list[ImageState]:

@@ -36,6 +36,7 @@ class FakeRuntime:
         self.down = False
         self.refuse_start: set[str] = set()
         self.refuse_sandbox = ""
+        self.auths = []  # of the pulls, in order
         self.pull_gate: asyncio.Event | None = None
         self.usage: dict[str, ContainerUsage] = {}  # by container id; the rest uses nothing
         self.image_fs = ImageFilesystem()
@@ -157,8 +158,9 @@ class FakeRuntime:
             raise RuntimeUnavailableError("connection refused")
         return self._images.get(reference)
 
-    async def pull(self, reference):
+    async def pull(self, reference, auth=None):
         self._note("pull", reference)
+        self.auths.append(auth)
         if self.pull_gate is not None:
             await self.pull_gate.wait()
         if reference not in self.registry:

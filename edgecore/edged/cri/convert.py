@@ -13,6 +13,7 @@ from edgecore.edged.runtime import (
     ContainerState,
     ImageState,
     PodIdentity,
+    RegistryAuth,
     SandboxConfig,
 )
 
@@ -153,6 +154,16 @@ def container_state(
 def phase(state: pb.ContainerState) -> ContainerPhase:
     """Return the phase; a state that a newer CRI may add is UNKNOWN."""
     return _PHASES.get(state, ContainerPhase.UNKNOWN)
+
+
+def auth_config(auth: RegistryAuth) -> pb.AuthConfig:
+    """Return credentials as CRI wants them."""
+    return pb.AuthConfig(
+        username=auth.username,
+        password=auth.password,
+        identity_token=auth.identity_token,
+        registry_token=auth.registry_token,
+    )
 
 
 def image_state(image: pb.Image) -> ImageState:

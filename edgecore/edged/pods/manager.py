@@ -23,6 +23,7 @@ from corekit.logs import RepeatedFault
 from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.admission.demands import Demands
 from edgecore.edged.admission.preemption import PREEMPTED_MESSAGE, PREEMPTED_REASON
+from edgecore.edged.images.puller import ImagePuller
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
@@ -75,6 +76,9 @@ class Edged:
             runtime_id=RuntimeId(runtime),
             allocatable=allocatable or {},
             admission=self.admission,
+            puller=ImagePuller(
+                runtime, 1 if settings.serialize_image_pulls else settings.max_parallel_image_pulls
+            ),
         )
         self._workers: dict[str, PodWorker] = {}
         self._by_name: dict[ObjectKey, str] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.containers.environment import PodFacts
+from edgecore.edged.images.puller import ImagePuller
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.records import RecordStore
@@ -48,6 +49,7 @@ class Site:
     runtime_id: RuntimeId
     allocatable: Mapping[str, Decimal]
     admission: AdmissionBook
+    puller: ImagePuller
 
     @property
     def host_ips(self) -> list[str]:

@@ -31,6 +31,7 @@ from edgecore.edged.runtime import (
     ContainerStartError,
     ContainerState,
     ImageState,
+    RegistryAuth,
     RuntimeUnavailableError,
     RuntimeVersion,
     SandboxConfig,
@@ -164,7 +165,11 @@ class ProcessRuntime:
         check_reference(reference)
         return ImageState(id=reference, names=(reference,), size_bytes=0)
 
-    async def pull(self, reference: str) -> ImageState:
+    async def pull(
+        self,
+        reference: str,
+        auth: RegistryAuth | None = None,  # noqa: ARG002
+    ) -> ImageState:
         """Return the image as present. Raises: ContainerStartError (InvalidImageName)."""
         check_reference(reference)
         return ImageState(id=reference, names=(reference,), size_bytes=0)

@@ -113,6 +113,7 @@ class PodSpec(Part, frozen=True):
     )
     dns_config: DnsConfig | None = None
     service_account_name: str = ""
+    image_pull_secrets: tuple[ObjectRef, ...] = ()
     security_context: PodSecurityContext = PodSecurityContext()
 
 

@@ -88,7 +88,7 @@ def test_a_plain_pod_as_the_api_server_defaults_it_has_nothing_unserved():
 
 
 def test_every_field_without_a_place_is_named():
-    spec = {"shareProcessNamespace": True, "imagePullSecrets": [{"name": "s"}], "hostUsers": False}
+    spec = {"shareProcessNamespace": True, "hostUsers": False}
     app = container(
         livenessProbe={"exec": {"command": ["true"]}},
         lifecycle={"preStop": {"sleep": {"seconds": 1}}},
@@ -102,7 +102,6 @@ def test_every_field_without_a_place_is_named():
         "spec.containers.securityContext.runAsNonRoot",
         "spec.containers.volumeMounts.mountPropagation",
         "spec.hostUsers",
-        "spec.imagePullSecrets",
         "spec.shareProcessNamespace",
     ]
 

@@ -91,6 +91,15 @@ class PodSettings:
     log_dir: str = "/var/log/pods"
     serialize_image_pulls: bool = True  # one pull at a time on the node, as upstream
     max_parallel_image_pulls: int = 0  # if not one at a time; 0: no limit
+    # Images go, the longest unused first, when their disk is fuller than the high mark, down to the low one.
+    image_gc_high_percent: int = 85
+    image_gc_low_percent: int = 80
+    image_min_gc_age_s: float = 120.0  # no image younger than this goes
+    image_max_gc_age_s: float = 0.0  # one that is unused for longer goes in any case; 0: no limit
+    image_gc_period_s: float = 300.0
+    max_dead_containers_per_container: int = 1  # kept of each container of a pod, for its logs
+    max_dead_containers: int = -1  # kept on the whole node; negative: no limit
+    container_gc_min_age_s: float = 0.0  # no container that ended later than this goes
     status_interval_s: float = 10.0  # node status is computed this often, sent when it changed
     lease_interval_s: float = 10.0  # and the lease lasts four of them, as upstream
     node_report_interval_s: float = 300.0  # and sent unchanged this often
@@ -101,6 +110,12 @@ class PodSettings:
     def __post_init__(self) -> None:
         """Refuse an unknown runtime."""
         require_one_of("pods.runtime", self.runtime, ("auto", "cri", "process"))
+        low, high = self.image_gc_low_percent, self.image_gc_high_percent
+        if not 0 <= low < high <= 100:
+            raise ValueError(
+                f"pods.image_gc_low_percent, image_gc_high_percent: {low} and {high} are not "
+                "a lower and a higher one of 0 to 100"
+            )
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,7 @@ class ImageState:
     id: str
     names: Sequence[str]
     size_bytes: int
+    pinned: bool = False  # the runtime itself needs it
 
 
 @dataclass(frozen=True, slots=True)

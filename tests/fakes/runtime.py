@@ -192,6 +192,11 @@ class FakeRuntime:
             raise RuntimeUnavailableError("connection refused")
         return self.image_fs
 
+    async def used_images(self):
+        if self.down:
+            raise RuntimeUnavailableError("connection refused")
+        return {c.image for s in self.sandboxes.values() for c in s.containers}
+
     async def remove_image(self, image_id):
         self._note("remove_image", image_id)
         gone = [name for name, image in self._images.items() if image.id == image_id]

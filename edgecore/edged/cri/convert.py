@@ -169,7 +169,10 @@ def auth_config(auth: RegistryAuth) -> pb.AuthConfig:
 def image_state(image: pb.Image) -> ImageState:
     """Return an image that the runtime holds."""
     return ImageState(
-        id=image.id, names=(*image.repo_tags, *image.repo_digests), size_bytes=image.size
+        id=image.id,
+        names=(*image.repo_tags, *image.repo_digests),
+        size_bytes=image.size,
+        pinned=image.pinned,
     )
 
 

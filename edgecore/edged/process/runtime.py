@@ -195,6 +195,10 @@ class ProcessRuntime:
         """Return none: there are no images."""
         return ImageFilesystem()
 
+    async def used_images(self) -> set[str]:
+        """Return nothing: there are no images."""
+        return set()
+
     async def remove_image(self, image_id: str) -> None:
         """Nothing to remove."""
 

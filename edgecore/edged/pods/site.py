@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.containers.environment import PodFacts
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.runtime import ContainerRuntime
@@ -46,6 +47,7 @@ class Site:
     address: Callable[[], str]
     runtime_id: RuntimeId
     allocatable: Mapping[str, Decimal]
+    admission: AdmissionBook
 
     @property
     def host_ips(self) -> list[str]:

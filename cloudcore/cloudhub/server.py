@@ -14,8 +14,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from cloudcore.cloudhub.admission import Admission
-from cloudcore.cloudhub.counters import DOWN, KNOWN_CODES, UP, HubCounters
 from cloudcore.cloudhub.asks import NothingToAsk
+from cloudcore.cloudhub.counters import DOWN, KNOWN_CODES, UP, HubCounters
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.link import NodeLink, Surroundings, end_code, expected_end
 from cloudcore.cloudhub.registry import NodeRegistry

@@ -24,7 +24,16 @@ from synccore.changes import ChangeIds
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted
 from synccore.index import RecordIndex
-from synccore.messages import ASK_DEADLINE_S, Delta, Lane, ObjectKey, Op, State, TunnelOpen, TunnelOpened
+from synccore.messages import (
+    ASK_DEADLINE_S,
+    Delta,
+    Lane,
+    ObjectKey,
+    Op,
+    State,
+    TunnelOpen,
+    TunnelOpened,
+)
 from synccore.samples import with_sequence
 from synccore.session import Acknowledged, Received, Tunnelled
 from synccore.wire import printable
@@ -172,7 +181,8 @@ class Link:
             raise AskError(kind, 0, "the link is ending")
         number = self._session.ask(kind, body)
         self._to_send.set()
-        answered = self._asked[number] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answered
         try:
             async with asyncio.timeout(ASK_DEADLINE_S):
                 answer = await answered

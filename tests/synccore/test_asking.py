@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synccore.asking import TOO_MANY, Answered, AskError, Asked
+from synccore.asking import TOO_MANY, Answered, Asked, AskError
 from synccore.errors import FrameNumberError, LimitError
 from synccore.messages import MAX_ASK_BYTES, MAX_OUTSTANDING_ASKS, Answer, Ask, State
 from tests.synccore.test_sessions import Cloud, Edge, at, talk
@@ -97,7 +97,10 @@ def test_an_answer_that_is_too_large_is_replaced_by_one_that_says_so():
     cloud.receive(Ask(1, "Echo", b""), 0.0)
     cloud.answer(1, 200, bytes(MAX_ASK_BYTES + 1))
     (answer,) = cloud.outgoing()
-    assert (answer.status, answer.body) == (500, b"an answer of 65537 bytes, and the limit is 65536")
+    assert (answer.status, answer.body) == (
+        500,
+        b"an answer of 65537 bytes, and the limit is 65536",
+    )
 
 
 def test_an_answer_after_the_end_is_dropped():

@@ -96,6 +96,8 @@ class VolumeMount(Part, frozen=True):
     sub_path: str = ""
     sub_path_expr: str = ""
     read_only: bool = False
+    recursive_read_only: Literal["", "Disabled", "IfPossible", "Enabled"] = ""
+    mount_propagation: Literal["", "None", "HostToContainer", "Bidirectional"] = ""
 
 
 class Resources(Part, frozen=True):
@@ -257,12 +259,21 @@ class ProjectedDownward(Part, frozen=True):
     items: tuple[DownwardFile, ...] = ()
 
 
+class ProjectedToken(Part, frozen=True):
+    """A service account token bound to the pod; an empty audience is the API server's own."""
+
+    path: str
+    audience: str = ""
+    expiration_seconds: Annotated[int, msgspec.Meta(ge=1)] = 3600
+
+
 class ProjectedSource(Part, frozen=True):
     """One source of a projected volume."""
 
     config_map: ProjectedConfigMap | None = None
     secret: ProjectedConfigMap | None = None
     downward_api: ProjectedDownward | None = field(default=None, name="downwardAPI")
+    service_account_token: ProjectedToken | None = None
 
 
 class Projected(Part, frozen=True):
@@ -270,6 +281,17 @@ class Projected(Part, frozen=True):
 
     sources: tuple[ProjectedSource, ...] = ()
     default_mode: int = 0o644
+
+
+class ClaimVolume(Part, frozen=True):
+    """The persistent volume that a claim is bound to."""
+
+    claim_name: Name
+    read_only: bool = False
+
+
+class Ephemeral(Part, frozen=True):
+    """A claim of the pod's own, `<pod>-<volume>`; a controller makes it from a template that is not ours to read."""
 
 
 class Volume(Part, frozen=True):
@@ -282,6 +304,8 @@ class Volume(Part, frozen=True):
     secret: SecretVolume | None = None
     downward_api: DownwardVolume | None = field(default=None, name="downwardAPI")
     projected: Projected | None = None
+    persistent_volume_claim: ClaimVolume | None = None
+    ephemeral: Ephemeral | None = None
 
 
 class PodSecurityContext(Part, frozen=True):
@@ -291,6 +315,8 @@ class PodSecurityContext(Part, frozen=True):
     run_as_group: int | None = None
     run_as_non_root: bool | None = None
     supplemental_groups: tuple[int, ...] = ()
+    fs_group: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
+    fs_group_change_policy: Literal["", "Always", "OnRootMismatch"] = ""
     seccomp_profile: SeccompProfile | None = None
 
 

@@ -100,6 +100,9 @@ class PodSettings:
     max_dead_containers_per_container: int = 1  # kept of each container of a pod, for its logs
     max_dead_containers: int = -1  # kept on the whole node; negative: no limit
     container_gc_min_age_s: float = 0.0  # no container that ended later than this goes
+    # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
+    # upstream's kubelet has it. Links are followed before a path is judged.
+    allowed_host_paths: tuple[str, ...] = ("/",)
     status_interval_s: float = 10.0  # node status is computed this often, sent when it changed
     lease_interval_s: float = 10.0  # and the lease lasts four of them, as upstream
     node_report_interval_s: float = 300.0  # and sent unchanged this often
@@ -116,6 +119,9 @@ class PodSettings:
                 f"pods.image_gc_low_percent, image_gc_high_percent: {low} and {high} are not "
                 "a lower and a higher one of 0 to 100"
             )
+        for path in self.allowed_host_paths:
+            if not path.startswith("/") or ".." in path.split("/"):
+                raise ValueError(f"pods.allowed_host_paths: {path!r} is not absolute, or has '..'")
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,7 @@ def ranked(pods: Sequence[PodUse], signal: str, *, own_image_disk: bool) -> list
     return sorted(pods, key=key)
 
 
-def starved_message(
-    pod: PodUse, threshold: Threshold, observations: Observations
-) -> str:
+def starved_message(pod: PodUse, threshold: Threshold, observations: Observations) -> str:
     """Return why `pod` is ended for the sake of `threshold`."""
     resource = RESOURCES[threshold.signal]
     parts = [f"The node was low on resource: {resource}. "]
@@ -147,15 +145,14 @@ def _own_limit(pod: PodUse, *, own_image_disk: bool) -> str:
             return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{shown}". '
     if pod.storage_limit > 0 and pod.storage > pod.storage_limit:
         shown = shown_bytes(ceil_of(pod.storage_limit))
-        return (
-            "Pod ephemeral local storage usage exceeds the total limit of containers "
-            f"{shown}. "
-        )
+        return f"Pod ephemeral local storage usage exceeds the total limit of containers {shown}. "
     for container in pod.containers:
         used = container.logs + (0 if own_image_disk else container.layer)
         if container.storage_limit > 0 and used > container.storage_limit:
             shown = shown_bytes(ceil_of(container.storage_limit))
-            return f'Container {container.name} exceeded its local ephemeral storage limit "{shown}". '
+            return (
+                f'Container {container.name} exceeded its local ephemeral storage limit "{shown}". '
+            )
     return ""
 
 

@@ -25,7 +25,10 @@ from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
 from edgecore.edged.spec import unserved
 from edgecore.edged.spec.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
+from edgecore.edged.volumes.claims import claim_keys
 from edgecore.edged.volumes.podvolumes import PodVolumes
+from edgecore.edged.volumes.refusals import refused_volume
+from edgecore.edged.volumes.tokens import token_sources
 from edgecore.records import StoredObject
 from synccore.messages import ObjectKey
 
@@ -42,7 +45,7 @@ class PodWorker:
     def __init__(self, site: Site, uid: str, memory: PodMemory, memory_bytes: bytes = b"") -> None:
         self.uid, self.memory = uid, memory
         self._site = site
-        self._volumes = PodVolumes(site.volume_root, uid)
+        self._volumes = PodVolumes(site.volume_root, uid, site.settings.allowed_host_paths)
         self._reporter = PodReporter(site, uid, memory, memory_bytes)
         self._wake = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
@@ -60,8 +63,20 @@ class PodWorker:
 
     @property
     def references(self) -> set[ObjectKey]:
-        """Return the ConfigMaps and Secrets whose changes matter to this pod."""
-        return references(self._pod) if self._pod else set()
+        """Return the objects whose changes matter to this pod; a volume stands for all that claims may get."""
+        if self._pod is None:
+            return set()
+        return references(self._pod) | claim_keys(self._pod)
+
+    @property
+    def waits_for_volumes(self) -> bool:
+        """Return whether the pod has claims: a PersistentVolume may be theirs."""
+        return self._pod is not None and bool(claim_keys(self._pod))
+
+    @property
+    def has_tokens(self) -> bool:
+        """Return whether the pod shows service account tokens."""
+        return self._pod is not None and bool(token_sources(self._pod))
 
     def update(self, stored: StoredObject | None) -> None:
         """Take the newest record; None: the pod must not be here. What is being started is dropped if it must end."""
@@ -204,17 +219,18 @@ class PodWorker:
             await self._finish_deletion(pod, view)
             return None
         if any(c.phase is ContainerPhase.RUNNING for c in view.latest.values()):
-            facts = self._site.facts(self._ips(pod, view))
-            await asyncio.to_thread(self._volumes.refresh, pod, lookup, facts)
-        return None if step.wake_s is None else step.wake_s - self._site.clock()
+            inputs = await self._site.volume_inputs(pod, lookup, self._ips(pod, view))
+            self._actor.tell_expired(inputs)
+            await asyncio.to_thread(self._volumes.refresh, pod, inputs)
+            await self._reporter.flush()
+        due = [at for at in (step.wake_s, self._site.tokens.due_s(pod)) if at is not None]
+        return min(due) - self._site.clock() if due else None
 
     async def _act(self, pod: Pod, step: Plan, view: View, lookup: Lookup) -> float | None:
         """Do the planned actions; return seconds to wait if one of them cannot be done now."""
-        blocked = unserved.unserved_volume(self._tree)
-        if blocked and self._actor.starts_something(step.actions):
-            name, reason = blocked
-            message = f'MountVolume.SetUp failed for volume "{name}" : {reason}'
-            self._actor.tell_once("FailedMount", message)
+        refusal = refused_volume(self._tree)
+        if refusal is not None and self._actor.starts_something(step.actions):
+            self._actor.tell_once("FailedMount", refusal.message)
             return WAKE_LIMIT_S
         ips = self._ips(pod, view)
         retry: list[float | None] = [None]
@@ -339,5 +355,6 @@ class PodWorker:
 
     async def _remove_files(self, log_dir: str) -> None:
         await asyncio.to_thread(self._volumes.remove)
+        await self._site.tokens.forget(self.uid)
         if log_dir:
             await asyncio.to_thread(self._actor.remove_logs, Path(log_dir))

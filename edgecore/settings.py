@@ -103,6 +103,30 @@ class PodSettings:
     # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
     # upstream's kubelet has it. Links are followed before a path is judged.
     allowed_host_paths: tuple[str, ...] = ("/",)
+    # What pods may not use, by resource (cpu, memory, ephemeral-storage, hugepages): the system's, and this agent's.
+    system_reserved: dict[str, str] = field(default_factory=dict)
+    kube_reserved: dict[str, str] = field(default_factory=dict)
+    # Pods are ended when less than this is left, as kubelet's defaults; an amount, or a part of the whole.
+    # Signals: memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree,
+    # pid.available. A setting here replaces them all.
+    eviction_hard: dict[str, str] = field(
+        default_factory=lambda: {
+            "memory.available": "100Mi",
+            "nodefs.available": "10%",
+            "nodefs.inodesFree": "5%",
+            "imagefs.available": "15%",
+            "imagefs.inodesFree": "5%",
+        }
+    )
+    eviction_soft: dict[str, str] = field(default_factory=dict)  # ended later, and more gently
+    eviction_soft_grace_s: dict[str, float] = field(
+        default_factory=dict
+    )  # how much later, by signal
+    eviction_max_pod_grace_s: float = 0.0  # of a pod ended by a soft threshold
+    eviction_pressure_transition_s: float = (
+        300.0  # a condition holds this long after it was last seen
+    )
+    eviction_period_s: float = 10.0  # between two looks
     status_interval_s: float = 10.0  # node status is computed this often, sent when it changed
     lease_interval_s: float = 10.0  # and the lease lasts four of them, as upstream
     node_report_interval_s: float = 300.0  # and sent unchanged this often

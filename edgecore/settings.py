@@ -19,6 +19,9 @@ class NodeSettings:
     labels: dict[str, str] = field(default_factory=dict)
     taints: tuple[str, ...] = ()  # as kubectl writes them: key=value:Effect
     max_pods: int = 110  # upstream kubelet's default
+    extended_resources: dict[str, str] = field(
+        default_factory=dict
+    )  # what pods may ask for by name, as example.com/relay: "4"
 
 
 @dataclass(frozen=True)

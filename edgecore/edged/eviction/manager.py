@@ -20,7 +20,11 @@ from edgecore.edged.eviction.ranking import (
     starved_message,
 )
 from edgecore.edged.eviction.signals import read_signals, same_disk
-from edgecore.edged.eviction.thresholds import (
+from edgecore.edged.eviction.use import has_limits, pod_use
+from edgecore.edged.runtime import RuntimeUnavailableError
+from edgecore.edged.spec.podspec import Pod
+from edgecore.edged.stats.samples import Snapshot
+from edgecore.edged.thresholds import (
     CONDITIONS,
     RESOURCES,
     Observations,
@@ -31,10 +35,6 @@ from edgecore.edged.eviction.thresholds import (
     observe,
     parse_thresholds,
 )
-from edgecore.edged.eviction.use import has_limits, pod_use
-from edgecore.edged.runtime import RuntimeUnavailableError
-from edgecore.edged.spec.podspec import Pod
-from edgecore.edged.stats.samples import Snapshot
 from edgecore.edged.usage import MeteredRuntime
 from edgecore.settings import PodSettings
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from edgecore.edged.admission.demands import Demands
-from edgecore.edged.eviction.thresholds import (
+from edgecore.edged.spec.quantity import ceil_of, shown_bytes
+from edgecore.edged.thresholds import (
     IMAGEFS,
     IMAGEFS_INODES,
     NODEFS,
@@ -16,7 +17,6 @@ from edgecore.edged.eviction.thresholds import (
     Observations,
     Threshold,
 )
-from edgecore.edged.spec.quantity import ceil_of, shown_bytes
 
 REASON = "Evicted"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgecore.edged.eviction.thresholds import (
+from edgecore.edged.stats import machine
+from edgecore.edged.thresholds import (
     IMAGEFS,
     IMAGEFS_INODES,
     MEMORY,
@@ -15,7 +16,6 @@ from edgecore.edged.eviction.thresholds import (
     Observation,
     Observations,
 )
-from edgecore.edged.stats import machine
 
 
 def read_signals(node_folder: Path, image_folder: Path | None) -> Observations:

@@ -22,6 +22,7 @@ from edgecore.edged.images.gc import (
     removable,
     too_old,
 )
+from edgecore.edged.images.keyring import full_name
 from edgecore.edged.runtime import ImageState, RuntimeUnavailableError
 from edgecore.edged.usage import MeteredRuntime
 from edgecore.settings import PodSettings
@@ -137,7 +138,8 @@ class Janitor:
     async def _look(self) -> tuple[list[ImageState], AbstractSet[str]]:
         """Return the images and what is in use of them, and note both."""
         images = await self._runtime.images()
-        used = await self._runtime.used_images() | await self._wanted()
+        wanted = await self._wanted()
+        used = {*await self._runtime.used_images(), *wanted, *map(full_name, wanted)}
         self._notes = noted(images, used, self._notes, self._clock(), first_look=self._first_look)
         self._first_look = False
         return images, used

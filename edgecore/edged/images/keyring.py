@@ -83,6 +83,14 @@ def _entries(content: Mapping[str, bytes]) -> dict[str, _Entry]:
     return entries
 
 
+def full_name(image: str) -> str:
+    """Return an image reference as runtimes list it: with its registry, and a tag or digest."""
+    host, path = split_image(image)
+    name, at, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return f"{host}/{path}{at}{digest}" if at else f"{host}/{path}:{tag or 'latest'}"
+
+
 def _credential(server: str, entry: _Entry) -> Credential:
     bare = server.partition("://")[2] or server
     host, _, path = bare.partition("/")

@@ -256,6 +256,11 @@ class Edged:
         self.admission.leave(uid)
         del self._workers[uid]
 
+    async def images_wanted(self) -> set[str]:
+        """Return the names of the images of all pods here that have not ended."""
+        pods = [w.pod for w in self._workers.values() if w.pod is not None and not w.has_ended]
+        return {c.image for pod in pods for c in (*pod.spec.init_containers, *pod.spec.containers)}
+
     def active(self) -> dict[str, PodWorker]:
         """Return the workers of the pods that could be evicted, by uid."""
         return {uid: worker for uid, worker in self._workers.items() if worker.is_active}

@@ -225,5 +225,7 @@ def _check(pod: Pod) -> None:
 
 def _check_amounts(*tables: Mapping[str, Quantity]) -> None:
     for amounts in tables:
-        for amount in amounts.values():
+        for name, amount in amounts.items():
             parse_quantity(amount)
+            if name.startswith("hugepages-"):
+                parse_quantity(name.removeprefix("hugepages-"))

@@ -97,7 +97,9 @@ class PodSettings:
     cri_socket: str = "/run/containerd/containerd.sock"
     root_dir: str = "/var/lib/armadillo/pods"  # volumes, generated /etc/hosts, process sandboxes
     log_dir: str = "/var/log/pods"
-    cluster_dns: tuple[str, ...] = ()  # addresses of the cluster's DNS, as pods of this node reach it
+    cluster_dns: tuple[
+        str, ...
+    ] = ()  # addresses of the cluster's DNS, as pods of this node reach it
     cluster_domain: str = "cluster.local"  # upstream's default
     resolv_conf: str = "/etc/resolv.conf"  # what pods of dnsPolicy Default get
     # Kernel parameters beyond the safe ones that pods may set in their own namespaces; `net.core.*` is a prefix.

@@ -14,7 +14,11 @@ logger = logging.getLogger(__name__)
 
 MOUNT = Path("/sys/fs/cgroup")
 HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
-_V1 = ("cpu", "memory", "pids")  # whose files are written here; a runtime makes its own for the others
+_V1 = (
+    "cpu",
+    "memory",
+    "pids",
+)  # whose files are written here; a runtime makes its own for the others
 _V2 = ("cpu", "cpuset", "memory", "pids", "hugetlb", "io")
 
 
@@ -33,7 +37,9 @@ class CgroupTree:
         try:
             for folder in self._folders(f"{root}/{ROOT}"):
                 folder.mkdir(parents=True, exist_ok=True)
-                if not (folder / "cgroup.procs").exists():  # an ordinary folder: nothing is mounted there
+                if not (
+                    folder / "cgroup.procs"
+                ).exists():  # an ordinary folder: nothing is mounted there
                     folder.rmdir()
                     return f"{folder} is no cgroup"
         except OSError as exc:

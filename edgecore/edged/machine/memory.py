@@ -67,6 +67,7 @@ class PodMemory(msgspec.Struct, kw_only=True, omit_defaults=True):
     reason: str = ""
     message: str = ""
     ended: bool = False
+    rejected: bool = False  # by this node, before anything of it ran
     warned: bool = False  # of fields that are not served: once per pod, also across restarts
     init_names: tuple[str, ...] = ()
     containers: dict[str, ContainerMemory] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgecore.edged.containers.environment import PodFacts
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.provision import Provision
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.records import RecordStore
 from edgecore.settings import PodSettings
@@ -45,6 +46,7 @@ class Site:
     clock: Callable[[], float]
     address: Callable[[], str]
     runtime_id: RuntimeId
+    provision: Provision
     allocatable: Mapping[str, Decimal]
 
     @property

@@ -22,6 +22,7 @@ from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
 from edgecore.edged.spec import unserved
+from edgecore.edged.spec.fields import unknown_fields
 from edgecore.edged.spec.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
 from edgecore.edged.volumes.podvolumes import PodVolumes
 from edgecore.records import StoredObject
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 RETRY_S = 5.0  # after a fault of the disk or the store
 SETTLE_S = 1.0  # an action that changed nothing is not repeated faster
 WAKE_LIMIT_S = 300.0
+REJECTED = "Pod was rejected: "  # as kubelet begins the message of such a status
 
 
 class PodWorker:
@@ -138,7 +140,7 @@ class PodWorker:
         if self._retry_now:
             self._actor.forget_config_failures()
             self._retry_now = False
-        self._warn_of_unserved()
+        self._warn_of_unknown()
         previous: list[Any] = []
         while True:
             view, step = await self._look(pod)
@@ -157,16 +159,29 @@ class PodWorker:
     async def _look(self, pod: Pod) -> tuple[View, Plan]:
         """Observe and plan; tell what there is to tell."""
         view, memory, now_s = await self._observe(pod), self.memory, self._site.clock()
-        step = plan(pod, view, memory, now_s)
+        step = await self._admission(pod, view) or plan(pod, view, memory, now_s)
         if step.outcome:
             memory.outcome, memory.reason = step.outcome, step.reason
             memory.message = step.message
             logger.info("pod %s", step.outcome.lower(), extra=self._log_extra)
             if step.reason:
-                self._reporter.emit(step.reason, step.message, "", True)
+                told = step.message.removeprefix(REJECTED)
+                self._reporter.emit(step.reason, told, "", True)
         self._actor.tell_holds(pod, step.holds)
         await self._publish(pod, view, step, now_s)
         return view, step
+
+    async def _admission(self, pod: Pod, view: View) -> Plan | None:
+        """Return the end of a pod that its node cannot run as it asks, before anything of it has begun."""
+        memory = self.memory
+        begun = view.sandbox is not None or any(n.attempt >= 0 for n in memory.containers.values())
+        if begun or memory.outcome or pod.is_deleting:
+            return None
+        refusal = await self._site.provision.refusal(pod)
+        if refusal is None:
+            return None
+        memory.rejected = True
+        return Plan(outcome="Failed", reason=refusal.reason, message=REJECTED + refusal.message)
 
     async def _settled(self, pod: Pod, view: View, step: Plan, lookup: Lookup) -> float | None:
         """Do what is due once there is nothing to start or stop."""
@@ -249,12 +264,12 @@ class PodWorker:
     def _ips(self, pod: Pod, view: View) -> list[str]:
         return pod_ips(pod, view, self._site.host_ips)
 
-    def _warn_of_unserved(self) -> None:
+    def _warn_of_unknown(self) -> None:
         if self.memory.warned:
             return
         self.memory.warned = True
-        if fields := ", ".join(unserved.unserved_fields(self._tree)):
-            message = f"not served by this node yet and ignored: {fields}"
+        if fields := ", ".join(unknown_fields(self._tree["spec"])):
+            message = f"not known to this release and ignored: {fields}"
             self._reporter.emit("FieldNotServed", message, "", True)
             logger.warning("fields %s", message, extra=self._log_extra)
 
@@ -303,5 +318,6 @@ class PodWorker:
 
     async def _remove_files(self, log_dir: str) -> None:
         await asyncio.to_thread(self._volumes.remove)
+        await self._site.provision.remove_cgroup(self.uid)
         if log_dir:
             await asyncio.to_thread(self._actor.remove_logs, Path(log_dir))

@@ -62,6 +62,8 @@ REFUSED: Mapping[str, str] = {
 
 # Values that ask for nothing.
 _NOTHING: tuple[object, ...] = (False, "", 0, [], {}, "None", "Default")
+# A type of volume that is not known keeps its pod from starting, with an Event of its own.
+_TOLD_AS_VOLUMES = ("spec.volumes", "spec.volumes.projected.sources")
 _CONTAINER_LISTS = ("initContainers", "ephemeralContainers")
 
 
@@ -82,7 +84,8 @@ def verdict(path: str) -> Verdict:
 
 def unknown_fields(spec: Mapping[str, Any]) -> list[str]:
     """Return the paths of the members of `spec` that ask for something and have no verdict, sorted."""
-    return sorted(set(_walk(spec, PodSpec, "spec")))
+    found = set(_walk(spec, PodSpec, "spec"))
+    return sorted(path for path in found if path.rpartition(".")[0] not in _TOLD_AS_VOLUMES)
 
 
 def _walk(value: Any, shape: Any, path: str) -> Iterator[str]:

@@ -110,6 +110,9 @@ class PodSettings:
     cgroup_root: str = "/"
     cgroup_driver: str = "auto"  # auto | cgroupfs | systemd; auto: as the runtime says
     pids_limit: int = 0  # processes and threads of one pod; 0: as many as the machine has
+    # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
+    # upstream's kubelet has it. Links are followed before a path is judged.
+    allowed_host_paths: tuple[str, ...] = ("/",)
     status_interval_s: float = 10.0  # node status is computed this often, sent when it changed
     lease_interval_s: float = 10.0  # and the lease lasts four of them, as upstream
     node_report_interval_s: float = 300.0  # and sent unchanged this often
@@ -130,6 +133,9 @@ class PodSettings:
             raise ValueError("pods.pids_limit: less than 0")
         for number, address in enumerate(self.cluster_dns):
             _require_address(f"pods.cluster_dns[{number}]", address)
+        for path in self.allowed_host_paths:
+            if not path.startswith("/") or ".." in path.split("/"):
+                raise ValueError(f"pods.allowed_host_paths: {path!r} is not absolute, or has '..'")
 
 
 @dataclass(frozen=True)

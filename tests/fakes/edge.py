@@ -23,6 +23,7 @@ class Edge:
         self.settings = PodSettings(
             root_dir=str(folder / "pods"), log_dir=str(folder / "logs"), **(settings or {})
         )
+        self.allocatable = {"cpu": Decimal(2), "memory": Decimal(2**30)}
 
     @contextlib.asynccontextmanager
     async def running(self):
@@ -34,7 +35,7 @@ class Edge:
             runtime=self.runtime,
             clock=self.clock,
             address=lambda: "192.0.2.7",
-            allocatable={"cpu": Decimal(2), "memory": Decimal(2**30)},
+            allocatable=self.allocatable,
             uplink=self.uplink,
         )
         async with edged:

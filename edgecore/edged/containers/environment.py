@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 from edgecore.edged.containers.downward import PodFacts, pod_field, resource_field
 from edgecore.edged.containers.errors import MissingObjectError
-from edgecore.edged.containers.expansion import MAX_STRING_BYTES, ExpansionTooLongError, expand
+from edgecore.edged.containers.expansion import (
+    MAX_STRING_BYTES,
+    ExpansionTooLongError,
+    expand,
+    missing_names,
+)
 from edgecore.edged.spec.podspec import Container, EnvFrom, EnvVar, Pod
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "PodFacts",
     "check_exec",
     "expand",
+    "missing_names",
     "pod_field",
     "resolve_environment",
     "resource_field",

@@ -38,3 +38,9 @@ def expand(text: str, env: Mapping[str, str], limit: int = MAX_STRING_BYTES) -> 
         end = match.end()
     parts.append(text[end:])
     return "".join(parts)
+
+
+def missing_names(text: str, env: Mapping[str, str]) -> list[str]:
+    """Return the names that `text` refers to and `env` has not."""
+    names = [match[1] for match in _REFERENCE.finditer(text) if match[1] is not None]
+    return [name for name in names if name not in env]

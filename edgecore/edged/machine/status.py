@@ -35,14 +35,6 @@ def pod_status(
     pod: Pod, view: View, memory: PodMemory, around: Surroundings, now_s: float
 ) -> Status:
     """Return `pod.status`; transition times of what did not change are taken from `memory.status`."""
-    if memory.rejected:
-        return {
-            "phase": memory.outcome,
-            "reason": memory.reason,
-            "message": memory.message,
-            "startTime": rfc3339(memory.start_s),
-            "qosClass": qos_class(pod),
-        }
     inits = [_container(pod, c, view, memory, around) for c in pod.spec.init_containers]
     apps = [_container(pod, c, view, memory, around) for c in pod.spec.containers]
     phase = _phase(pod, memory, inits, apps)

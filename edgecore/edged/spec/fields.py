@@ -25,32 +25,32 @@ class Verdict(Enum):
     UNKNOWN = "unknown"
 
 
+# Fields that admission reads from the document itself.
+READ_BY_ADMISSION = ("spec.affinity", "spec.nodeSelector", "spec.os", "spec.tolerations")
 # Fields that mean nothing on a node: whose they are.
 ELSEWHERE: Mapping[str, str] = {
-    "spec.affinity": "the scheduler's",
     "spec.automountServiceAccountToken": "the API server's: it adds the volume",
-    "spec.nodeSelector": "the scheduler's",
     "spec.preemptionPolicy": "the scheduler's",
     "spec.priorityClassName": "the API server's: it sets `priority`",
     "spec.schedulerName": "the scheduler's",
     "spec.schedulingGates": "the scheduler's",
     "spec.serviceAccount": "the old name of `serviceAccountName`",
-    "spec.tolerations": "the scheduler's and the controllers'",
     "spec.topologySpreadConstraints": "the scheduler's",
     "spec.securityContext.seLinuxChangePolicy": "of use with SELinux mount options only, which no volume here has",
     "spec.securityContext.windowsOptions": "Windows': ignored on Linux, as upstream",
+    "spec.volumes.ephemeral.volumeClaimTemplate": "a controller's: it makes the claim",
     "spec.containers.resizePolicy": "of use when resources change in place, which this API release does not allow",
     "spec.containers.securityContext.windowsOptions": "Windows': ignored on Linux, as upstream",
 }
 
 _VOLUME_TYPES = (
-    "awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "csi", "ephemeral", "fc", "flexVolume",
+    "awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "csi", "fc", "flexVolume",
     "flocker", "gcePersistentDisk", "gitRepo", "glusterfs", "image", "iscsi", "nfs", "photonPersistentDisk",
     "portworxVolume", "quobyte", "rbd", "scaleIO", "storageos", "vsphereVolume",
 )  # fmt: skip
 
 # Fields that are never served: setting one is refused with this reason. The sentences are in `refusals.py`, those
-# of volumes in `unserved.py`.
+# of volumes in `volumes/refusals.py`.
 REFUSED: Mapping[str, str] = {
     "spec.resourceClaims": "PodFeatureUnsupported",
     "spec.resources.claims": "PodFeatureUnsupported",
@@ -73,6 +73,8 @@ def verdict(path: str) -> Verdict:
         return Verdict.REFUSED
     if path in ELSEWHERE:
         return Verdict.ELSEWHERE
+    if path in READ_BY_ADMISSION:
+        return Verdict.SERVED
     shape: Any = PodSpec
     for name in path.split(".")[1:]:
         fields = _fields(shape)
@@ -99,7 +101,11 @@ def _walk(value: Any, shape: Any, path: str) -> Iterator[str]:
             inner = f"{path}.{written}"
             if name in fields and inner not in REFUSED:
                 yield from _walk(member, _struct_in(fields[name]), inner)
-            elif inner not in ELSEWHERE and inner not in REFUSED and member not in _NOTHING:
+            elif (
+                inner not in (*ELSEWHERE, *READ_BY_ADMISSION)
+                and inner not in REFUSED
+                and member not in _NOTHING
+            ):
                 yield inner
 
 

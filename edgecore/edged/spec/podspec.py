@@ -1,6 +1,6 @@
 """The part of a Pod that this node serves, as typed values; it decodes strictly and knows no runtime.
 
-A field of the Pod that has no place in these structs is not served: `unserved.py` finds it by comparing.
+A field of the Pod that has no place in these structs has its verdict in `fields.py`, which finds it by comparing.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from edgecore.edged.spec.volume import (
     ProjectedConfigMap,
     ProjectedDownward,
     ProjectedSource,
+    ProjectedToken,
     SecretVolume,
     Volume,
     VolumeMount,
@@ -66,7 +67,6 @@ __all__ = [
     "ObjectRef",
     "Part",
     "Pod",
-    "PodOS",
     "PodSecurityContext",
     "PodSpec",
     "PodSpecError",
@@ -75,6 +75,7 @@ __all__ = [
     "ProjectedConfigMap",
     "ProjectedDownward",
     "ProjectedSource",
+    "ProjectedToken",
     "Quantity",
     "ResourceFieldRef",
     "Resources",
@@ -99,12 +100,6 @@ class PodSpecError(EdgeError):
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(f"pod does not decode: {problem}")
-
-
-class PodOS(Part, frozen=True):
-    """The operating system that a pod is made for."""
-
-    name: str = "linux"
 
 
 class PodSpec(Part, frozen=True):
@@ -137,7 +132,6 @@ class PodSpec(Part, frozen=True):
     resources: Resources = Resources()
     resource_claims: tuple[Any, ...] = ()
     priority: int = 0
-    os: PodOS = PodOS()
     security_context: PodSecurityContext = PodSecurityContext()
 
 
@@ -181,7 +175,7 @@ class _MetaOnly(Part, frozen=True):
 
 
 def decode_pod(body: bytes) -> tuple[Pod, dict[str, Any]]:
-    """Return the pod and, for `unserved.py`, the whole document with its nulls removed.
+    """Return the pod and, for `fields.py`, the whole document with its nulls removed.
 
     Raises:  PodSpecError: names the field and what was expected of it.
     """

@@ -70,9 +70,6 @@ def app_armor_profile(pod: Pod, container: Container) -> AppArmorProfile | None:
 
 def _refusals(pod: Pod, node: Abilities) -> Iterator[Refusal]:
     spec = pod.spec
-    if spec.os.name != "linux":
-        message = "Failed to admit pod as the OS field doesn't match node OS"
-        yield Refusal("PodOSNotSupported", message)
     for sysctl in spec.security_context.sysctls:
         problem = forbidden(
             sysctl.name,

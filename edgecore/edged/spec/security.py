@@ -74,6 +74,7 @@ class PodSecurityContext(Part, frozen=True):
     fs_group: UserId | None = None
     supplemental_groups: tuple[UserId, ...] = ()
     supplemental_groups_policy: Literal["", "Merge", "Strict"] = ""
+    fs_group_change_policy: Literal["", "Always", "OnRootMismatch"] = ""
     seccomp_profile: SeccompProfile | None = None
     app_armor_profile: AppArmorProfile | None = None
     se_linux_options: SELinuxOptions | None = None

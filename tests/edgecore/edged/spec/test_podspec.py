@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from edgecore.edged.spec.fields import unknown_fields
 from edgecore.edged.spec.podspec import PodSpecError, decode_identity, decode_pod
 from edgecore.edged.spec.quantity import parse_quantity
-from edgecore.edged.spec.unserved import unserved_volume
 from tests.fakes.pods import make_pod, pod_object
 
 
@@ -62,25 +61,6 @@ def test_any_json_for_a_spec_is_a_pod_or_refused(spec):
     except PodSpecError:
         return
     unknown_fields(tree["spec"])
-
-
-@pytest.mark.parametrize(
-    ("volume", "problem"),
-    [
-        ({"emptyDir": {}}, None),
-        ({"nfs": {"server": "x", "path": "/"}}, "volume type nfs is not served yet"),
-        ({"persistentVolumeClaim": {"claimName": "c"}}, "volume type persistentVolumeClaim is not served yet"),
-        ({}, "no volume type is set"),
-        ({"emptyDir": {"medium": "HugePages"}}, "emptyDir medium HugePages is not served yet"),
-        (
-            {"projected": {"sources": [{"clusterTrustBundle": {"path": "x"}}]}},
-            "projected volume source clusterTrustBundle is not served yet",
-        ),
-    ],
-)  # fmt: skip
-def test_a_volume_type_that_is_not_served_is_named(volume, problem):
-    found = unserved_volume(decode(pod_object(volumes=[{"name": "v", **volume}]))[1])
-    assert found == (problem and ("v", problem))
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,14 @@ def log(edge, name="app", attempt=0):
     return [line.split(" ", 3)[3] for line in lines]
 
 
+def remove_cgroup(folder):
+    if folder.is_dir():
+        for child in folder.iterdir():
+            if child.is_dir():
+                remove_cgroup(child)
+        folder.rmdir()
+
+
 @pytest.fixture
 async def node(tmp_path, containerd):
     runtime = CriRuntime(str(containerd.socket), owner=f"edge-{os.urandom(4).hex()}")
@@ -82,6 +90,8 @@ async def node(tmp_path, containerd):
     for sandbox in await runtime.list_sandboxes():
         await runtime.remove_sandbox(sandbox.id)
     await runtime.close()
+    for controller in Path("/sys/fs/cgroup").iterdir():
+        remove_cgroup(controller / GROUP.lstrip("/"))
     for line in Path("/proc/self/mounts").read_text().splitlines():
         if str(tmp_path) in line:  # a failed test must not leave the machine full of mounts
             subprocess.run(["umount", "-l", line.split()[1]], check=False)  # noqa: ASYNC221

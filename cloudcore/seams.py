@@ -44,8 +44,9 @@ class RecordSource(Protocol):
     ) -> NodeView:
         """Return the view of `node`; `on_change(key)` is called in the loop for each later change.
 
-        `on_given_up()` is called, also during `open`, when the cluster has given the node up: it has then
-        written states of its own over the node's, and only the node can say what is true.
+        `on_given_up()` is called, also during `open`, when the cluster has given the node up, and when the node is
+        ready again: the cluster has then written states of its own over the node's, and only the node can say
+        what is true.
         """
 
 

@@ -70,8 +70,17 @@ class CloudSession(Session[CloudMessage]):
     # More than the edge's, so that of the two only the edge pings: at five thousand nodes that is half the messages.
     PATIENCE = 1.5
 
-    def __init__(self, now: float, *, heartbeat_s: float, window_frames: int) -> None:
+    def __init__(
+        self,
+        now: float,
+        *,
+        heartbeat_s: float,
+        window_frames: int,
+        spread_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Units: spread_s: over how long all nodes should spread their dials, if they were cut now."""
         super().__init__(now, heartbeat_s, window_frames)
+        self._spread = spread_s
         self._hello: Hello | None = None
         self._index = RecordIndex()
         self._read: Callable[[ObjectKey], Delta | None] = lambda _key: None
@@ -100,7 +109,8 @@ class CloudSession(Session[CloudMessage]):
         in_sync = self._hello.digest == index.digest()
         self._inventory_done = in_sync
         self.state = State.LIVE if in_sync else State.SYNCING
-        self._outgoing.append(Welcome(in_sync, self.heartbeat_s, self.window_frames, session_id))
+        terms = (in_sync, self.heartbeat_s, self.window_frames, session_id)
+        self._outgoing.append(Welcome(*terms, spread_s=self._spread()))
         self._outgoing.append(self._ping())  # it measures the link while that is empty
         return in_sync
 
@@ -110,7 +120,7 @@ class CloudSession(Session[CloudMessage]):
 
     def ask_reports(self) -> None:
         """Ask the node to report every state again. Only once it is accepted."""
-        if self.state in (State.SYNCING, State.LIVE):
+        if self.state in (State.SYNCING, State.LIVE) and ReportAll() not in self._outgoing:
             self._outgoing.append(ReportAll())
 
     def answer(self, number: int, status: int, body: bytes) -> None:
@@ -202,6 +212,9 @@ class CloudSession(Session[CloudMessage]):
                 self.changed(key, self._next_change_id())
             self._inventory_done = True
         return []
+
+    def _spread_s(self) -> float:
+        return self._spread()
 
     def _on_rejected(self, rejected: Rejected, _now: float) -> list[Any]:
         return [SetAside(rejected)]

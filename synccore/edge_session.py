@@ -17,6 +17,7 @@ from synccore.messages import (
     Hello,
     Inventory,
     Lane,
+    Pong,
     Rejected,
     ReportAll,
     State,
@@ -57,6 +58,8 @@ class EdgeSession(Session[EdgeMessage]):
     def __init__(self, hello: Hello, inventory: Callable[[], bytes], now: float) -> None:
         super().__init__(now, JOIN_HEARTBEAT_S, window_frames=1)
         self._inventory = inventory
+        # Over how long to spread the first dial once this link is lost; every Pong brings it up to date.
+        self.spread_s = 0.0
         self._questions = Questions()
         self._outgoing.append(hello)
 
@@ -84,6 +87,7 @@ class EdgeSession(Session[EdgeMessage]):
         if not 1 <= welcome.window_frames <= WINDOW_LIMIT_FRAMES:
             raise LimitError("window frames", welcome.window_frames, WINDOW_LIMIT_FRAMES)
         self.heartbeat_s, self.window_frames = welcome.heartbeat_s, welcome.window_frames
+        self.spread_s = welcome.spread_s
         self.state = State.LIVE if welcome.in_sync else State.SYNCING
         self._outgoing.append(
             self._ping()
@@ -91,6 +95,10 @@ class EdgeSession(Session[EdgeMessage]):
         if not welcome.in_sync:
             self._queue_inventory()
         return [Joined(welcome.in_sync, welcome.session_id)]
+
+    def _on_pong(self, pong: Pong, now: float) -> list[Any]:
+        self.spread_s = pong.spread_s
+        return super()._on_pong(pong, now)
 
     def _queue_inventory(self) -> None:
         entries = self._inventory()
@@ -112,6 +120,8 @@ class EdgeSession(Session[EdgeMessage]):
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
         **Session._STEPS,
         (State.JOINING, Welcome): _on_welcome,
+        (State.SYNCING, Pong): _on_pong,
+        (State.LIVE, Pong): _on_pong,
         (State.SYNCING, Synced): _on_synced,
         (State.SYNCING, ReportAll): _on_report_all,
         (State.LIVE, ReportAll): _on_report_all,

@@ -114,7 +114,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """First message of the cloud: the terms of the session."""
+    """First message of the cloud: the terms of the session.
+
+    Units:   spread_s: over how long all nodes should spread their first dials if this link is lost.
+    """
 
     in_sync: bool
     heartbeat_s: float
@@ -122,6 +125,7 @@ class Welcome:
     session_id: str
     max_frame_bytes: int = MAX_FRAME_BYTES
     protocol: int = PROTOCOL_VERSION
+    spread_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +206,13 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The answer to the Ping of that number."""
+    """The answer to the Ping of that number, and to all before it.
+
+    Units:   spread_s: of the cloud: as in Welcome, as of now.
+    """
 
     number: int
+    spread_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             window_frames=x.window_frames,
             max_frame_bytes=x.max_frame_bytes,
             session_id=x.session_id,
+            spread_ms=round(x.spread_s * 1000),
         ),
     ),
     m.Inventory: ("inventory", lambda x: pb.Inventory(entries=x.entries, last=x.last)),
@@ -131,7 +132,7 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     m.Synced: ("synced", lambda _: pb.Synced()),
     m.ReportAll: ("report_all", lambda _: pb.ReportAll()),
     m.Ping: ("ping", lambda x: pb.Ping(number=x.number)),
-    m.Pong: ("pong", lambda x: pb.Pong(number=x.number)),
+    m.Pong: ("pong", lambda x: pb.Pong(number=x.number, spread_ms=round(x.spread_s * 1000))),
     m.Close: (
         "close",
         lambda x: pb.Close(
@@ -171,6 +172,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
         session_id=printable(x.session_id),
         max_frame_bytes=x.max_frame_bytes,
         protocol=x.protocol,
+        spread_s=x.spread_ms / 1000,
     ),
     "inventory": lambda x: m.Inventory(entries=x.entries, last=x.last),
     "frame": lambda x: m.Frame(
@@ -189,7 +191,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "synced": lambda _: m.Synced(),
     "report_all": lambda _: m.ReportAll(),
     "ping": lambda x: m.Ping(x.number),
-    "pong": lambda x: m.Pong(x.number),
+    "pong": lambda x: m.Pong(x.number, x.spread_ms / 1000),
     "close": lambda x: m.Close(printable(x.code), printable(x.reason), x.retry_after_ms / 1000),
     "tunnel_open": lambda x: m.TunnelOpen(x.stream_id, x.target),
     "tunnel_opened": lambda x: m.TunnelOpened(x.stream_id, x.error),

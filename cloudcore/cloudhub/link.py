@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 NOT_READY_RETRY_S = 1.0
 # A Close is worth this long to a peer that does not read; then its stream is cut.
 CLOSE_TIMEOUT_S = 1.0
+# A turn is waited for on the open stream, up to a heartbeat and this: the edge expects its Welcome within 30 s.
+MAX_TURN_WAIT_S = 15.0
 
 
 class EndedError(EdgeError):
@@ -229,7 +231,7 @@ class NodeLink:
             retry_after_s = hub.admission.wait_s(self._node, now, at_least_s=NOT_READY_RETRY_S)
             raise RefusedError("NOT_READY", "cloudcore is still listing", retry_after_s)
         wait_s = hub.admission.wait_s(self._node, now)
-        if 0 < wait_s <= self._session.heartbeat_s:
+        if 0 < wait_s <= min(self._session.heartbeat_s, MAX_TURN_WAIT_S):
             # Soon: it waits where it is. A second TLS handshake would cost more than all that follows.
             await asyncio.sleep(wait_s)
             wait_s = hub.admission.wait_s(self._node, hub.clock())

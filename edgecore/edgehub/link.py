@@ -170,6 +170,11 @@ class Link:
         """Whether every difference has arrived."""
         return self._session.state is State.LIVE
 
+    @property
+    def spread_s(self) -> float:
+        """Over how long to spread the next dial if this link is lost."""
+        return self._session.spread_s
+
     def offer(self, report: Report) -> None:
         """Send `report` when its lane has room, newest per key."""
         self._volatile[report.key] = report

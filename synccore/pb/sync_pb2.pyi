@@ -101,20 +101,22 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., node_name: _Optional[str] = ..., database_id: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., record_count: _Optional[int] = ..., agent_version: _Optional[str] = ..., boot_id: _Optional[str] = ..., fork: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "in_sync", "heartbeat_ms", "window_frames", "max_frame_bytes", "session_id")
+    __slots__ = ("protocol", "in_sync", "heartbeat_ms", "window_frames", "max_frame_bytes", "session_id", "spread_ms")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     IN_SYNC_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FRAMES_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_MS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     in_sync: bool
     heartbeat_ms: int
     window_frames: int
     max_frame_bytes: int
     session_id: str
-    def __init__(self, protocol: _Optional[int] = ..., in_sync: _Optional[bool] = ..., heartbeat_ms: _Optional[int] = ..., window_frames: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., session_id: _Optional[str] = ...) -> None: ...
+    spread_ms: int
+    def __init__(self, protocol: _Optional[int] = ..., in_sync: _Optional[bool] = ..., heartbeat_ms: _Optional[int] = ..., window_frames: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., session_id: _Optional[str] = ..., spread_ms: _Optional[int] = ...) -> None: ...
 
 class Inventory(_message.Message):
     __slots__ = ("entries", "last")
@@ -199,10 +201,12 @@ class Ping(_message.Message):
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class Pong(_message.Message):
-    __slots__ = ("number",)
+    __slots__ = ("number", "spread_ms")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_MS_FIELD_NUMBER: _ClassVar[int]
     number: int
-    def __init__(self, number: _Optional[int] = ...) -> None: ...
+    spread_ms: int
+    def __init__(self, number: _Optional[int] = ..., spread_ms: _Optional[int] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ("code", "reason", "retry_after_ms")

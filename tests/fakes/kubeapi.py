@@ -331,9 +331,10 @@ def _merged(old: Any, new: Any, *, strategic: bool) -> Any:
     if isinstance(new, list) and strategic:
         if {"$patch": "replace"} in new:
             return [item for item in new if item != {"$patch": "replace"}]
-        if new and isinstance(old, list) and all("type" in i for i in new):
-            fresh = {item["type"] for item in new}
-            return [i for i in old if i["type"] not in fresh] + new
+        if new and all(isinstance(i, dict) and "type" in i for i in new):
+            held = {item["type"]: item for item in (old or [])}
+            fresh = [_merged(held.pop(i["type"], {}), i, strategic=True) for i in new]
+            return [*held.values(), *fresh]
     if not isinstance(new, dict):
         return new
     merged = dict(old) if isinstance(old, dict) else {}

@@ -20,6 +20,9 @@ import msgspec
 
 from corekit.errors import SETTINGS, ConfigError, StoreError
 from corekit.logs import RepeatedFault
+from edgecore.edged.admission.book import AdmissionBook
+from edgecore.edged.admission.demands import Demands
+from edgecore.edged.admission.preemption import PREEMPTED_MESSAGE, PREEMPTED_REASON
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
@@ -63,6 +66,7 @@ class Edged:
         node_labels: Mapping[str, str] | None = None,
     ) -> None:
         self._store, self._runtime, self._clock, self._uplink = store, runtime, clock, uplink
+        self.admission = AdmissionBook(node_name, self._make_room)
         self._site = Site(
             node_name=node_name,
             settings=settings,
@@ -73,6 +77,7 @@ class Edged:
             address=address,
             runtime_id=RuntimeId(runtime),
             allocatable=allocatable or {},
+            admission=self.admission,
             tokens=TokenManager(store, uplink, clock),
             node_labels=node_labels or {},
         )
@@ -98,7 +103,9 @@ class Edged:
             root = self._site.volume_root
             resources = await asyncio.to_thread(machineinfo.capacity, root, 0)
             usable = machineinfo.allocatable(resources)
+            del usable["pods"]  # nobody said how many
             self._site = dataclasses.replace(self._site, allocatable=usable)
+        self.admission.know_resources(self._site.allocatable)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -242,7 +249,18 @@ class Edged:
 
     async def _run_worker(self, uid: str, worker: PodWorker) -> None:
         await worker.run()
+        self.admission.leave(uid)
         del self._workers[uid]
+
+    def active(self) -> dict[str, PodWorker]:
+        """Return the workers of the pods that could be evicted, by uid."""
+        return {uid: worker for uid, worker in self._workers.items() if worker.is_active}
+
+    def _make_room(self, victim: Demands) -> None:
+        worker = self._workers.get(victim.uid)
+        if worker is not None:
+            message = "Pod was preempted by Kubelet to accommodate a critical pod."
+            worker.evict(PREEMPTED_REASON, PREEMPTED_MESSAGE, 0.0, message)
 
     def _wake_all(self) -> None:
         for worker in self._workers.values():

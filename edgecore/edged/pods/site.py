@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
+from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.containers.environment import Lookup, PodFacts
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.runtime import ContainerRuntime
@@ -49,6 +50,7 @@ class Site:
     address: Callable[[], str]
     runtime_id: RuntimeId
     allocatable: Mapping[str, Decimal]
+    admission: AdmissionBook
     tokens: TokenManager
     node_labels: Mapping[str, str] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from corekit.errors import EdgeError
 from corekit.logs import RepeatedFault
+from edgecore.edged.admission.demands import Demands
 from edgecore.edged.containers.environment import Lookup
 from edgecore.edged.containers.podrefs import fetch_references, references
 from edgecore.edged.machine.memory import Exit, PodMemory
@@ -17,6 +18,7 @@ from edgecore.edged.machine.planning import Plan, plan, teardown
 from edgecore.edged.machine.status import Surroundings, pod_ips, pod_status
 from edgecore.edged.machine.view import View, observe
 from edgecore.edged.pods.actor import Actor
+from edgecore.edged.pods.gate import Gate
 from edgecore.edged.pods.launch import read_termination_message
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
@@ -56,6 +58,7 @@ class PodWorker:
         self._messages: dict[str, str] = {}
         self._log_extra = {"pod": f"{memory.namespace}/{memory.name}"}
         self._fault = RepeatedFault(logger, f"pod {memory.namespace}/{memory.name}")
+        self._gate = Gate(site, uid, memory, self._reporter)
         self._actor = Actor(site, memory, self._reporter, self._volumes)
 
     @property
@@ -85,6 +88,30 @@ class PodWorker:
         if self._ending and (before is None or self._grace_s < before) and self._working:
             self._working.cancel()
         self._wake.set()
+
+    @property
+    def demands(self) -> Demands | None:
+        """Return what the pod asks of the node, None before its record was understood."""
+        return self._gate.demands
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether the pod was taken and has not ended: it is one that could be evicted."""
+        return self.memory.admitted and not self.memory.outcome and not self._ending
+
+    def evict(self, reason: str, message: str, grace_s: float, disruption: str = "") -> bool:
+        """End the pod as Failed; return False if it has ended already. What is being started is dropped."""
+        if not self.is_active:
+            return False
+        memory = self.memory
+        memory.outcome, memory.reason, memory.message = "Failed", reason, message
+        memory.end_grace_s, memory.disruption = grace_s, disruption
+        self._reporter.emit(reason, message, "", True)
+        logger.warning("pod is ended: %s: %s", reason, message, extra=self._log_extra)
+        if self._working:
+            self._working.cancel()
+        self._wake.set()
+        return True
 
     def poke(self, *, references_changed: bool = False) -> None:
         """Look again: something about the pod may have changed."""
@@ -130,6 +157,7 @@ class PodWorker:
         try:
             self._pod, self._tree = decode_pod(stored.body)
             self._problem, self._deleting = "", self._pod.is_deleting
+            self._gate.take(self._pod, self._tree)
             self.memory.init_names = tuple(c.name for c in self._pod.spec.init_containers)
         except PodSpecError as exc:
             self._problem = exc.problem
@@ -149,6 +177,8 @@ class PodWorker:
         if self._pod is None or self._problem:
             return await self._refuse()
         pod = self._pod
+        if not await self._gate.passes(pod):
+            return await self._stay_out(self._gate.status())
         lookup = await fetch_references(pod, self._site.store)
         if self._retry_now:
             self._actor.forget_config_failures()
@@ -260,6 +290,8 @@ class PodWorker:
         if self._gone:
             return  # the name may belong to another pod by now
         status = pod_status(pod, view, self.memory, around, now_s)
+        if status["phase"] in ("Succeeded", "Failed"):
+            self._gate.leave()
         await self._reporter.flush(status)
 
     def _ips(self, pod: Pod, view: View) -> list[str]:
@@ -281,7 +313,11 @@ class PodWorker:
             self.memory.message = message
             self._reporter.emit("InvalidPod", message, "", True)
             logger.warning("not a pod: %s", self._problem, extra=self._log_extra)
-        await self._reporter.flush({"phase": "Failed", "reason": "InvalidPod", "message": message})
+        return await self._stay_out({"phase": "Failed", "reason": "InvalidPod", "message": message})
+
+    async def _stay_out(self, status: dict[str, Any]) -> float | None:
+        """Report a pod that does not run here; once it is deleted, that is soon done."""
+        await self._reporter.flush(status)
         if self._deleting:
             await self._clear(self._grace_s)
             await self._remove_files(self._actor.log_dir(self._pod))

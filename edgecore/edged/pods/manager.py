@@ -25,6 +25,7 @@ from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
 from edgecore.edged.pods.worker import PodWorker
+from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
 from edgecore.records import Commit, RecordStore, StoredObject, Uplink
 from edgecore.settings import PodSettings
@@ -70,6 +71,7 @@ class Edged:
             address=address,
             runtime_id=RuntimeId(runtime),
             allocatable=allocatable or {},
+            prober=Prober(runtime),
         )
         self._workers: dict[str, PodWorker] = {}
         self._by_name: dict[ObjectKey, str] = {}
@@ -107,6 +109,7 @@ class Edged:
                 self._end_unknown(uid)
             group.create_task(self._watch_records(), name="edged records")
             group.create_task(self._watch_runtime(), name="edged relist")
+            group.create_task(self._site.prober.run(), name="edged prober")
 
     def _report_again(self) -> None:
         for worker in self._workers.values():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgecore.edged.containers.environment import PodFacts
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.records import RecordStore
 from edgecore.settings import PodSettings
@@ -46,6 +47,7 @@ class Site:
     address: Callable[[], str]
     runtime_id: RuntimeId
     allocatable: Mapping[str, Decimal]
+    prober: Prober
 
     @property
     def host_ips(self) -> list[str]:

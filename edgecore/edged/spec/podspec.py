@@ -142,8 +142,111 @@ class SecurityContext(Part, frozen=True):
     seccomp_profile: SeccompProfile | None = None
 
 
+class ExecAction(Part, frozen=True):
+    """A command to run in the container."""
+
+    command: tuple[str, ...] = ()
+
+
+class HttpHeader(Part, frozen=True):
+    """One header of a request."""
+
+    name: str
+    value: str = ""
+
+
+PortRef = str | int  # a number, or the name of one of the container's ports
+
+
+class HttpGetAction(Part, frozen=True):
+    """A request to make."""
+
+    port: PortRef
+    path: str = ""
+    host: str = ""
+    scheme: Literal["", "HTTP", "HTTPS"] = ""
+    http_headers: tuple[HttpHeader, ...] = ()
+
+
+class TcpSocketAction(Part, frozen=True):
+    """A port to connect to."""
+
+    port: PortRef
+    host: str = ""
+
+
+class GrpcAction(Part, frozen=True):
+    """A gRPC health service to ask."""
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    service: str = ""
+
+
+class SleepAction(Part, frozen=True):
+    """A pause."""
+
+    seconds: Seconds = 0
+
+
+class Probe(Part, frozen=True):
+    """A question that is asked of a container again and again.
+
+    Units:   all times in seconds; 0 stands for Kubernetes' default.
+    """
+
+    exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    tcp_socket: TcpSocketAction | None = None
+    grpc: GrpcAction | None = None
+    initial_delay_seconds: Seconds = 0
+    timeout_seconds: Seconds = 0
+    period_seconds: Seconds = 0
+    success_threshold: Seconds = 0
+    failure_threshold: Seconds = 0
+    termination_grace_period_seconds: Seconds | None = None
+
+    @property
+    def timeout_s(self) -> int:
+        """Return how long one answer may take."""
+        return self.timeout_seconds or 1
+
+    @property
+    def period_s(self) -> int:
+        """Return the time from one question to the next."""
+        return self.period_seconds or 10
+
+    @property
+    def successes(self) -> int:
+        """Return how many successes in a row turn the verdict."""
+        return self.success_threshold or 1
+
+    @property
+    def failures(self) -> int:
+        """Return how many failures in a row turn the verdict."""
+        return self.failure_threshold or 3
+
+
+class LifecycleHandler(Part, frozen=True):
+    """What a hook does; `tcp_socket` is kept by Kubernetes for old objects and fails when it is run."""
+
+    exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    tcp_socket: TcpSocketAction | None = None
+    sleep: SleepAction | None = None
+
+
+class Lifecycle(Part, frozen=True):
+    """What is run right after a container's start and right before its stop."""
+
+    post_start: LifecycleHandler | None = None
+    pre_stop: LifecycleHandler | None = None
+
+
 class Container(Part, frozen=True):
-    """A container of a pod; `restart_policy` exists for init containers only and makes a sidecar."""
+    """A container of a pod; `restart_policy` exists for init containers only and makes a sidecar.
+
+    Shapes:  target_container_name: of an ephemeral container: whose processes it sees.
+    """
 
     name: Name
     image: str = ""
@@ -162,6 +265,11 @@ class Container(Part, frozen=True):
     restart_policy: Literal["", "Always"] = ""
     termination_message_path: str = "/dev/termination-log"
     termination_message_policy: Literal["File", "FallbackToLogsOnError"] = "File"
+    startup_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    lifecycle: Lifecycle = Lifecycle()
+    target_container_name: str = ""
 
     @property
     def pull_policy(self) -> str:
@@ -316,11 +424,19 @@ class DnsConfig(Part, frozen=True):
     options: tuple[DnsOption, ...] = ()
 
 
+class ReadinessGate(Part, frozen=True):
+    """A condition that others set and that must hold for the pod to be ready."""
+
+    condition_type: str
+
+
 class PodSpec(Part, frozen=True):
     """What the pod shall be."""
 
     containers: Annotated[tuple[Container, ...], msgspec.Meta(min_length=1)]
     init_containers: tuple[Container, ...] = ()
+    ephemeral_containers: tuple[Container, ...] = ()
+    readiness_gates: tuple[ReadinessGate, ...] = ()
     volumes: tuple[Volume, ...] = ()
     restart_policy: Literal["Always", "OnFailure", "Never"] = "Always"
     termination_grace_period_seconds: Seconds = DEFAULT_GRACE_S
@@ -338,6 +454,11 @@ class PodSpec(Part, frozen=True):
     service_account_name: str = ""
     security_context: PodSecurityContext = PodSecurityContext()
 
+    @property
+    def every_container(self) -> tuple[Container, ...]:
+        """Return init, app and ephemeral containers, in this order."""
+        return (*self.init_containers, *self.containers, *self.ephemeral_containers)
+
 
 class ObjectMeta(Part, frozen=True):
     """Who the pod is."""
@@ -351,11 +472,25 @@ class ObjectMeta(Part, frozen=True):
     deletion_grace_period_seconds: Seconds | None = None
 
 
+class GateCondition(Part, frozen=True):
+    """A condition of a readiness gate as others have set it."""
+
+    type: str
+    status: str = ""
+
+
+class GateStatus(Part, frozen=True):
+    """The part of a pod's status that others own and a node must know."""
+
+    conditions: tuple[GateCondition, ...] = ()
+
+
 class Pod(Part, frozen=True):
     """A pod, as the cloud wants it."""
 
     metadata: ObjectMeta
     spec: PodSpec
+    status: GateStatus = GateStatus()
 
     @property
     def full_name(self) -> str:
@@ -410,7 +545,7 @@ def _without_nulls(value: Any) -> Any:
 
 def _check(pod: Pod) -> None:
     names: set[str] = set()
-    for container in (*pod.spec.init_containers, *pod.spec.containers):
+    for container in pod.spec.every_container:
         if container.name in names or container.name in (".", ".."):
             raise ValueError(f"container name {container.name!r} is used twice or not a name")
         names.add(container.name)

@@ -258,15 +258,14 @@ async def test_a_service_account_token_is_refused_by_name(edge):
 
 
 async def test_a_field_that_is_not_served_is_named_once(edge):
-    probe = {"httpGet": {"port": 80}}
-    pod = pod_object(containers=[container(readinessProbe=probe)])
+    pod = pod_object(containers=[container(fieldOfTomorrow={"a": 1})])
     async with edge.running():
         await edge.put("Pod", pod)
         await edge.until(lambda: edge.phase() == "Running")
     async with edge.running():
         await asyncio.sleep(0.1)
     named = [m for _, reason, m in edge.events() if reason == "FieldNotServed"]
-    assert named == ["not served by this node yet and ignored: spec.containers.readinessProbe"]
+    assert named == ["not served by this node yet and ignored: spec.containers.fieldOfTomorrow"]
 
 
 async def test_an_image_that_cannot_be_pulled_backs_off(edge):

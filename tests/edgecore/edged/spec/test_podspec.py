@@ -96,8 +96,6 @@ def test_every_field_without_a_place_is_named():
         volumeMounts=[{"name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional"}],
     )
     assert unserved_fields(decode(pod_object(containers=[app], **spec))[1]) == [
-        "spec.containers.lifecycle",
-        "spec.containers.livenessProbe",
         "spec.containers.securityContext.appArmorProfile",
         "spec.containers.securityContext.runAsNonRoot",
         "spec.containers.volumeMounts.mountPropagation",

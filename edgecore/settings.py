@@ -92,6 +92,9 @@ class PodSettings:
     status_interval_s: float = 10.0  # node status is computed this often, sent when it changed
     lease_interval_s: float = 10.0  # and the lease lasts four of them, as upstream
     node_report_interval_s: float = 300.0  # and sent unchanged this often
+    disk_use_interval_s: float = (
+        60.0  # folders of pods are measured again this often, as kubelet's volumes
+    )
 
     def __post_init__(self) -> None:
         """Refuse an unknown runtime."""

@@ -11,6 +11,7 @@ import grpc
 
 from edgecore.edged.cri import convert
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
+from edgecore.edged.cri.metering import CriMeter
 from edgecore.edged.cri.pb import api_pb2 as pb
 from edgecore.edged.references import check_reference
 from edgecore.edged.runtime import (
@@ -38,7 +39,7 @@ EXEC_SLACK_S = 5.0  # the runtime's own limit comes first, and then it takes a m
 VERSION_TIMEOUT_S = 10.0  # asked at start and by node status, which must not hang with the runtime
 
 
-class CriRuntime:
+class CriRuntime(CriMeter):
     """Containers by a CRI runtime on `socket_path`; sees only what was made with the same `owner`.
 
     A poll of `list_sandboxes` costs two calls while nothing changes: start and end times, exit codes and
@@ -56,7 +57,7 @@ class CriRuntime:
         pull_timeout_s: float = PULL_TIMEOUT_S,
     ) -> None:
         self.owner = owner
-        self._cri = CriConnection(socket_path, call_timeout_s)
+        super().__init__(CriConnection(socket_path, call_timeout_s), {convert.OWNER_LABEL: owner})
         self._pull_timeout_s = pull_timeout_s
         self._containers: dict[
             str, tuple[int, ContainerState]

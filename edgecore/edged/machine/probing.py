@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from edgecore.edged.runtime import ContainerPhase, ContainerState
-from edgecore.edged.spec.podspec import Container, Pod, Probe
+from edgecore.edged.spec.lifecycle import Probe
+from edgecore.edged.spec.podspec import Container, Pod
 
 
 class ProbeKind(Enum):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from edgecore.edged.machine.actions import Action, RemoveSandbox, StopContainer, StopSandbox
 from edgecore.edged.machine.view import View
 from edgecore.edged.runtime import ContainerPhase, ContainerState
-from edgecore.edged.spec.podspec import Container, Pod, Probe
+from edgecore.edged.spec.lifecycle import Probe
+from edgecore.edged.spec.podspec import Container, Pod
 
 
 def teardown(

@@ -15,8 +15,7 @@ from edgecore.edged.probes.httpget import (
     join_address,
 )
 from edgecore.edged.runtime import ContainerRuntime, ExecTimeoutError
-from edgecore.edged.spec.podspec import (
-    Container,
+from edgecore.edged.spec.lifecycle import (
     ExecAction,
     GrpcAction,
     HttpGetAction,
@@ -24,6 +23,7 @@ from edgecore.edged.spec.podspec import (
     Probe,
     TcpSocketAction,
 )
+from edgecore.edged.spec.podspec import Container
 
 MAX_OUTPUT_CHARS = 1024  # of a command, in an Event; the API takes no more
 

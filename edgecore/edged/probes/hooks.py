@@ -8,7 +8,8 @@ from corekit.errors import EdgeError
 from edgecore.edged.probes.checks import Unanswerable, expanded_command, http_url
 from edgecore.edged.probes.httpget import HttpGetError, http_get
 from edgecore.edged.runtime import ContainerRuntime
-from edgecore.edged.spec.podspec import Container, LifecycleHandler, Pod
+from edgecore.edged.spec.lifecycle import LifecycleHandler
+from edgecore.edged.spec.podspec import Container, Pod
 
 # kubelet sets no limit to a postStart hook. A wait without an end holds the pod's other containers for ever.
 MAX_HOOK_S = 3600.0

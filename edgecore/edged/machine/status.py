@@ -82,8 +82,8 @@ def pod_ips(pod: Pod, view: View, host_ips: Sequence[str]) -> list[str]:
 
 def _phase(pod: Pod, memory: PodMemory, inits: list[Status], apps: list[Status]) -> str:
     """Return kubelet's phase: a pod is terminal only once nothing of it runs."""
-    running = [s for s in apps if "running" in s["state"]]
-    if memory.outcome and not any("running" in s["state"] for s in (*inits, *apps)):
+    running = any("running" in s["state"] for s in (*inits, *apps))  # sidecars too
+    if memory.outcome and not running:
         return memory.outcome
     begun = any(_terminated(s) or "running" in s["state"] for s in apps)
     if not begun and not all(map(_is_initialized, pod.spec.init_containers, inits)):

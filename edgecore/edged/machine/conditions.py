@@ -32,7 +32,9 @@ def conditions(
         _condition("PodScheduled", "True"),
     ]
     if memory.disruption:
-        wanted.append(_condition("DisruptionTarget", "True", memory.disruption, memory.message))
+        wanted.append(
+            _condition("DisruptionTarget", "True", "TerminationByKubelet", memory.disruption)
+        )
     before = {c["type"]: c for c in memory.status.get("conditions", ())}
     for condition in wanted:
         known = before.get(condition["type"])

@@ -48,9 +48,8 @@ def plan(pod: Pod, view: View, memory: PodMemory, now_s: float, health: Health =
     if pod.is_deleting:
         return Plan(teardown(view, pod.grace_s, remove=True, pod=pod))
     if memory.outcome:
-        grace_s: float = pod.spec.termination_grace_period_seconds
-        if memory.stop_grace_s is not None:
-            grace_s = min(memory.stop_grace_s, grace_s)
+        own_s = float(pod.spec.termination_grace_period_seconds)
+        grace_s = own_s if memory.end_grace_s is None else min(own_s, memory.end_grace_s)
         return Plan(teardown(view, grace_s, remove=False, pod=pod))
     step = Plan()
     if _past_deadline(pod, memory, now_s, step) or _has_ended(pod, view, memory, step):

@@ -435,7 +435,7 @@ def test_a_deadline_that_is_set_while_the_pod_runs_counts_from_its_start():
 
 
 def test_an_evicted_pod_is_stopped_with_the_grace_of_its_eviction():
-    note = memory(outcome="Failed", reason="Evicted", stop_grace_s=0.0)
+    note = memory(outcome="Failed", reason="Evicted", end_grace_s=0.0)
     (stop,) = step(make_pod(), sandbox(state()), note=note).actions
     assert stop.grace_s == 0
 

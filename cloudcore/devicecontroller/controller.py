@@ -12,7 +12,7 @@ from cloudcore.devicecontroller.acceptance import Refs, condition_patch, judge, 
 from cloudcore.devicecontroller.reports import Verdict, after_error
 from cloudcore.devicecontroller.seams import Cache, DeviceApi
 from cloudcore.devicecontroller.statuswriter import FIELD_MANAGER, StatusWriter
-from cloudcore.edgecontroller.nodes import is_given_up
+from cloudcore.edgecontroller.nodes import Standing, standing_of
 from cloudcore.kube.client import MERGE_PATCH
 from cloudcore.kube.resources import DEVICES, KubeObject
 from cloudcore.settings import DeviceSettings
@@ -134,7 +134,7 @@ class DeviceController:
 
     def _node_changed(self, obj: KubeObject) -> None:
         # Nodes change every few seconds; only that one appeared, or was lost or found, matters here.
-        name, lost = obj.key.name, is_given_up(obj.body)
+        name, lost = obj.key.name, standing_of(obj.body) is Standing.GIVEN_UP
         if name in self._known_nodes and lost == (name in self._lost_nodes):
             return
         self._known_nodes.add(name)

@@ -59,6 +59,16 @@ class ReportSink(Protocol):
         """
 
 
+class AskSink(Protocol):
+    """Answers questions of nodes."""
+
+    async def answer(self, node: str, kind: str, body: bytes) -> tuple[int, bytes]:
+        """Return (status, body) as HTTP has them; 404 for a kind that is not known. Raises nothing of its own.
+
+        It is cancelled when the node's stream ends or the deadline of 30 s passes.
+        """
+
+
 class SampleOrigin(NamedTuple):
     """Where a block of readings comes from.
 

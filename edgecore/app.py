@@ -64,6 +64,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
             runtime=runtime,
             address=address,
             uplink=hub,
+            node_labels=settings.node.labels,
         ),
         NodeReporter(settings, node, store, hub, runtime, address=address),
         hub,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from synccore.asking import Answers, Asked
 from synccore.buckets import differing
 from synccore.codec import encode_batch
 from synccore.errors import LimitError, UnexpectedMessageError, VersionMismatchError
@@ -15,6 +16,7 @@ from synccore.messages import (
     MAX_INVENTORY_BYTES,
     MAX_INVENTORY_PAGE_BYTES,
     PROTOCOL_VERSION,
+    Ask,
     CloudMessage,
     Delta,
     Hello,
@@ -92,6 +94,7 @@ class CloudSession(Session[CloudMessage]):
         self._pending: dict[Lane, dict[ObjectKey, int]] = {Lane.PODS: {}, Lane.TWINS: {}}
         self._next_change_id: Callable[[], int] = lambda: 0
         self._forget: list[int] = []
+        self._answers: Answers | None = None  # made with the first question: most nodes are idle
 
     def accept(
         self,
@@ -123,6 +126,11 @@ class CloudSession(Session[CloudMessage]):
         """Ask the node to report every state again. Only once it is accepted."""
         if self.state in (State.SYNCING, State.LIVE) and ReportAll() not in self._outgoing:
             self._outgoing.append(ReportAll())
+
+    def answer(self, number: int, status: int, body: bytes) -> None:
+        """Answer a question that `receive()` returned; after the end of the session it does nothing."""
+        if self._answers is not None and self.state is not State.CLOSED:
+            self._outgoing.append(self._answers.answer(number, status, body))
 
     @property
     def pending_count(self) -> int:
@@ -222,6 +230,14 @@ class CloudSession(Session[CloudMessage]):
     def _on_rejected(self, rejected: Rejected, _now: float) -> list[Any]:
         return [SetAside(rejected)]
 
+    def _on_ask(self, ask: Ask, _now: float) -> list[Any]:
+        self._answers = self._answers or Answers()
+        taken = self._answers.take(ask)
+        if isinstance(taken, Asked):
+            return [taken]
+        self._outgoing.append(taken)
+        return []
+
     _TAKES_BLOCKS = True
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
         **Session._STEPS,
@@ -230,6 +246,8 @@ class CloudSession(Session[CloudMessage]):
         (State.SYNCING, Inventory): _on_inventory,
         (State.SYNCING, Rejected): _on_rejected,
         (State.LIVE, Rejected): _on_rejected,
+        (State.SYNCING, Ask): _on_ask,
+        (State.LIVE, Ask): _on_ask,
         (State.SYNCING, TunnelOpened): Session._on_tunnel,
         (State.LIVE, TunnelOpened): Session._on_tunnel,
     }

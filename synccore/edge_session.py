@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from synccore.asking import Questions
 from synccore.buckets import ENTRY_BYTES, MIN_SUMMARIZED, check_wanted, select, summarize
 from synccore.errors import LimitError, UnexpectedMessageError, VersionMismatchError
 from synccore.messages import (
     MAX_INVENTORY_PAGE_BYTES,
     PROTOCOL_VERSION,
+    Answer,
     Delta,
     EdgeMessage,
     Hello,
@@ -63,11 +65,23 @@ class EdgeSession(Session[EdgeMessage]):
         self._summary = self._entries = b""
         # Over how long to spread the first dial once this link is lost; every Pong brings it up to date.
         self.spread_s = 0.0
+        self._questions = Questions()
         self._outgoing.append(hello)
 
     def rejected(self, lane: Lane, delta: Delta, reason: str) -> None:
         """Tell the cloud that `delta` cannot be kept here; call it before `committed()` of its frame."""
         self._outgoing.append(Rejected(lane, delta.key, delta.version, delta.change_id, reason))
+
+    def ask(self, kind: str, body: bytes) -> int:
+        """Queue a question; return its id. Only once the cloud has welcomed us. Raises: AskError."""
+        assert self.state in (State.SYNCING, State.LIVE)
+        ask = self._questions.put(kind, body)
+        self._outgoing.append(ask)
+        return ask.id
+
+    def forget_ask(self, number: int) -> None:
+        """Give up on a question: it came to its deadline, or nobody waits for it."""
+        self._questions.forget(number)
 
     def _on_welcome(self, welcome: Welcome, _now: float) -> list[Any]:
         if welcome.protocol != PROTOCOL_VERSION:
@@ -118,6 +132,9 @@ class EdgeSession(Session[EdgeMessage]):
     def _on_report_all(self, _report_all: ReportAll, _now: float) -> list[Any]:
         return [ReportsWanted()]
 
+    def _on_answer(self, answer: Answer, _now: float) -> list[Any]:
+        return list(self._questions.take(answer))
+
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
         **Session._STEPS,
         (State.JOINING, Welcome): _on_welcome,
@@ -127,6 +144,8 @@ class EdgeSession(Session[EdgeMessage]):
         (State.SYNCING, Synced): _on_synced,
         (State.SYNCING, ReportAll): _on_report_all,
         (State.LIVE, ReportAll): _on_report_all,
+        (State.SYNCING, Answer): _on_answer,
+        (State.LIVE, Answer): _on_answer,
         (State.SYNCING, TunnelOpen): Session._on_tunnel,
         (State.LIVE, TunnelOpen): Session._on_tunnel,
     }

@@ -151,14 +151,14 @@ class Session(Generic[M]):
         self._now = self._now if now is None else now
         sent: list[Any] = self._outgoing
         self._outgoing = []
-        sent += self._answers()
+        sent += self._replies()
         if self._queue and self.state is not State.CLOSED:
             sent += self._queue.take()
             if self._queue.link.wants_probe:
                 sent.append(self._ping())
         return sent
 
-    def _answers(self) -> list[Any]:
+    def _replies(self) -> list[Any]:
         """Return and forget what answers the peer; the Close is last of all."""
         answers: list[Any] = [] if self._pong is None else [self._pong]
         for lane in self._unacknowledged:

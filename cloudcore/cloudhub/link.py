@@ -15,13 +15,23 @@ from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.registry import NodeRegistry, RefusedError
 from cloudcore.cloudhub.reports import ReportQueue
 from cloudcore.cloudhub.samples import SampleQueue, TakenBlocks
-from cloudcore.seams import NodeView, RecordSource, ReportSink, SampleSink
+from cloudcore.seams import AskSink, NodeView, RecordSource, ReportSink, SampleSink
 from corekit.errors import EdgeError, ProtocolError, TransportError
 from corekit.failpoints import failpoint
 from corekit.logs import log_change
+from synccore.asking import TOO_LATE, Asked
 from synccore.cloud_session import CloudSession, Joining, Sent, SetAside
 from synccore.errors import SessionClosedError
-from synccore.messages import CloudMessage, EdgeMessage, Frame, Hello, Lane, ObjectKey, State
+from synccore.messages import (
+    ASK_DEADLINE_S,
+    CloudMessage,
+    EdgeMessage,
+    Frame,
+    Hello,
+    Lane,
+    ObjectKey,
+    State,
+)
 from synccore.session import Acknowledged, PeerSilentError, Received
 
 logger = logging.getLogger(__name__)
@@ -58,6 +68,7 @@ class Surroundings:
     source: RecordSource
     sink: ReportSink
     samples: SampleSink
+    asks: AskSink
     taken: TakenBlocks
     registry: NodeRegistry
     fence: DatabaseFence
@@ -159,6 +170,9 @@ class NodeLink:
             case Acknowledged(tokens=tokens):
                 self._to_send.set()  # the window has room again
                 self._log("acknowledged", [sent for token in tokens for sent in token])
+            case Asked():
+                assert self._group is not None
+                self._group.create_task(self._answer(event), name=f"{self._node} answer")
             case SetAside(rejected=rejected):
                 self._hub.counters.set_aside(rejected.key.kind)
                 logger.warning(
@@ -167,6 +181,16 @@ class NodeLink:
                     rejected.reason,
                     extra={"node": self._node, "change": f"{rejected.change_id:x}"},
                 )
+
+    async def _answer(self, asked: Asked) -> None:
+        """Answer one question; the session bounds how many of these run."""
+        try:
+            async with asyncio.timeout(ASK_DEADLINE_S):
+                status, body = await self._hub.asks.answer(self._node, asked.kind, asked.body)
+        except TimeoutError:
+            status, body = TOO_LATE, b"the Kubernetes API did not answer in time"
+        self._session.answer(asked.id, status, body)
+        self._to_send.set()
 
     def _take_block(self, received: Received) -> None:
         if self._samples is None:

@@ -14,13 +14,14 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from cloudcore.cloudhub.admission import Admission
+from cloudcore.cloudhub.asks import NothingToAsk
 from cloudcore.cloudhub.counters import DOWN, KNOWN_CODES, UP, HubCounters
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.link import NodeLink, Surroundings, end_code, expected_end
 from cloudcore.cloudhub.registry import NodeRegistry
 from cloudcore.cloudhub.samples import TakenBlocks
 from cloudcore.samples import SampleFanout
-from cloudcore.seams import RecordSource, ReportSink, SampleSink
+from cloudcore.seams import AskSink, RecordSource, ReportSink, SampleSink
 from cloudcore.settings import HubSettings
 from corekit.errors import SETTINGS, ConfigError, EdgeError, TransportError
 from corekit.lifecycle import leaf_exceptions
@@ -89,6 +90,7 @@ class CloudHub:
         counters: HubCounters,
         fence: DatabaseFence | None = None,
         samples: SampleSink | None = None,
+        asks: AskSink | None = None,
     ) -> None:
         self._settings, self._counters = settings, counters
         # A dead predecessor is noticed within two heartbeats; asking sooner changes nothing.
@@ -98,6 +100,7 @@ class CloudHub:
             source=source,
             sink=sink,
             samples=samples or SampleFanout(),
+            asks=asks or NothingToAsk(),
             taken=TakenBlocks(),
             registry=self._registry,
             fence=fence or DatabaseFence(),

@@ -53,9 +53,9 @@ class NodeApi:
         """Read."""
         return await self._client.get(path, impersonate_node=node)
 
-    async def post(self, node: str, path: str, body: bytes) -> None:
-        """Create."""
-        await self._client.post(path, body, impersonate_node=node)
+    async def post(self, node: str, path: str, body: bytes) -> bytes:
+        """Create; return the answer."""
+        return await self._client.post(path, body, impersonate_node=node)
 
     async def patch(
         self, node: str, path: str, body: bytes, content_type: str = MERGE_PATCH

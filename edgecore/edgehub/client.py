@@ -22,6 +22,7 @@ from edgecore.edgehub.link import HubStore, LaneFeed, Link, RebuiltFeed, StoreRe
 from edgecore.edgehub.stream import SyncStream, dial
 from edgecore.records import Report
 from edgecore.settings import HubSettings
+from synccore.asking import AskError
 from synccore.edge_session import EdgeSession
 from synccore.errors import STALE_DATABASE, SessionClosedError
 from synccore.messages import Hello
@@ -87,6 +88,12 @@ class EdgeHub:
         """Send `report` if connected; forget it otherwise."""
         if self._link is not None and self._link.joined:
             self._link.offer(report)
+
+    async def ask(self, kind: str, body: bytes) -> bytes:
+        """Return the cloud's answer. Raises: AskError."""
+        if self._link is None or not self._link.joined:
+            raise AskError(kind, 0, "no link to cloudcore")
+        return await self._link.ask(kind, body)
 
     async def __aenter__(self) -> Self:
         """Take the outbox feed; no network here, an edge node must start offline."""

@@ -25,7 +25,7 @@ COMPRESSION_NONE: Compression
 COMPRESSION_ZLIB: Compression
 
 class EdgeMessage(_message.Message):
-    __slots__ = ("hello", "inventory", "frame", "ack", "ping", "pong", "close", "tunnel_opened", "tunnel_bytes", "tunnel_closed", "rejected", "summary")
+    __slots__ = ("hello", "inventory", "frame", "ack", "ping", "pong", "close", "tunnel_opened", "tunnel_bytes", "tunnel_closed", "rejected", "ask", "summary")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class EdgeMessage(_message.Message):
     TUNNEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_CLOSED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     inventory: Inventory
@@ -49,11 +50,12 @@ class EdgeMessage(_message.Message):
     tunnel_bytes: TunnelBytes
     tunnel_closed: TunnelClosed
     rejected: Rejected
+    ask: Ask
     summary: Summary
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_opened: _Optional[_Union[TunnelOpened, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_opened: _Optional[_Union[TunnelOpened, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
 
 class CloudMessage(_message.Message):
-    __slots__ = ("welcome", "frame", "ack", "ping", "pong", "synced", "close", "tunnel_open", "tunnel_bytes", "tunnel_closed", "report_all", "wanted")
+    __slots__ = ("welcome", "frame", "ack", "ping", "pong", "synced", "close", "tunnel_open", "tunnel_bytes", "tunnel_closed", "report_all", "answer", "wanted")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +67,7 @@ class CloudMessage(_message.Message):
     TUNNEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_CLOSED_FIELD_NUMBER: _ClassVar[int]
     REPORT_ALL_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     frame: Frame
@@ -77,8 +80,9 @@ class CloudMessage(_message.Message):
     tunnel_bytes: TunnelBytes
     tunnel_closed: TunnelClosed
     report_all: ReportAll
+    answer: Answer
     wanted: Wanted
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_open: _Optional[_Union[TunnelOpen, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., report_all: _Optional[_Union[ReportAll, _Mapping]] = ..., wanted: _Optional[_Union[Wanted, _Mapping]] = ...) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_open: _Optional[_Union[TunnelOpen, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., report_all: _Optional[_Union[ReportAll, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., wanted: _Optional[_Union[Wanted, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "node_name", "database_id", "digest", "record_count", "agent_version", "boot_id", "fork")
@@ -185,6 +189,26 @@ class Synced(_message.Message):
 class ReportAll(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Ask(_message.Message):
+    __slots__ = ("id", "kind", "body")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    kind: str
+    body: bytes
+    def __init__(self, id: _Optional[int] = ..., kind: _Optional[str] = ..., body: _Optional[bytes] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("id", "status", "body")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    status: int
+    body: bytes
+    def __init__(self, id: _Optional[int] = ..., status: _Optional[int] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class Ping(_message.Message):
     __slots__ = ("number",)

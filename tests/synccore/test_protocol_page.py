@@ -126,15 +126,19 @@ def test_every_message_of_the_proto_is_on_the_page(name):
     [
         f"{message}.{field.name}"
         for message in (
-            "Hello",
-            "Welcome",
-            "Inventory",
-            "Summary",
-            "Wanted",
-            "Frame",
-            "Ack",
-            "Pong",
-            "Close",
+            *(
+                "Hello",
+                "Welcome",
+                "Inventory",
+                "Summary",
+                "Wanted",
+                "Frame",
+                "Ack",
+                "Pong",
+                "Close",
+                "Ask",
+                "Answer",
+            ),
         )
         for field in pb.DESCRIPTOR.message_types_by_name[message].fields
     ],
@@ -174,6 +178,9 @@ def test_the_table_of_states_is_the_table_of_steps(column, session):
         (4, messages.BATCH_FORMAT, "its format: `{n}`"),
         (4, messages.MAX_DELTAS_PER_FRAME, "at most {n:,}"),
         (4, messages.MAX_TEXT_BYTES, "(at most {n})"),
+        (10, messages.MAX_ASK_BYTES >> 10, "at most {n} KiB either way"),
+        (10, messages.MAX_OUTSTANDING_ASKS, "At most {n} questions"),
+        (10, messages.ASK_DEADLINE_S, "The deadline is {n:.0f} seconds"),
         (4, messages.MAX_BODY_BYTES, "(at most {mib} MiB)"),
     ],
 )

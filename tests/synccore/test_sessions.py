@@ -22,6 +22,8 @@ from synccore.index import RecordIndex, record_version
 from synccore.messages import (
     MAX_INVENTORY_PAGE_BYTES,
     Ack,
+    Answer,
+    Ask,
     Close,
     Delta,
     Frame,
@@ -64,6 +66,8 @@ EVERY_MESSAGE = [
     TunnelBytes(1, b""),
     TunnelClosed(1),
     Rejected(Lane.PODS, ObjectKey("Pod", "default", "x"), 1, 1, "odd"),
+    Ask(1, "TokenRequest", b"{}"),
+    Answer(1, 200, b"{}"),
 ]
 
 
@@ -266,6 +270,8 @@ def at(session_state, end):
         edge.step(cloud.session.outgoing()[0])
     if session_state is State.LIVE:
         talk(edge, cloud)
+    if session_state in (State.SYNCING, State.LIVE):
+        edge.session.ask("TokenRequest", b"")  # so that there is something to answer
     if session_state is State.CLOSED:
         edge.session.close("X", "")
         cloud.session.close("X", "")
@@ -283,6 +289,7 @@ LEGAL = {
             Close,
             Synced,
             ReportAll,
+            Answer,
             TunnelOpen,
             TunnelBytes,
             TunnelClosed,
@@ -294,6 +301,7 @@ LEGAL = {
             Pong,
             Close,
             ReportAll,
+            Answer,
             TunnelOpen,
             TunnelBytes,
             TunnelClosed,
@@ -303,11 +311,11 @@ LEGAL = {
     "cloud": {
         State.JOINING: {Hello, Close},
         State.SYNCING: {
-            *(Frame, Ack, Ping, Pong, Close, Summary, Inventory, Rejected),
+            *(Frame, Ack, Ping, Pong, Close, Summary, Inventory, Rejected, Ask),
             *(TunnelOpened, TunnelBytes, TunnelClosed),
         },
         State.LIVE: {
-            *(Frame, Ack, Ping, Pong, Close, Rejected),
+            *(Frame, Ack, Ping, Pong, Close, Rejected, Ask),
             *(TunnelOpened, TunnelBytes, TunnelClosed),
         },
         State.CLOSED: set(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from edgecore.edged.spec.parts import Part
 
@@ -41,4 +43,6 @@ class PodSecurityContext(Part, frozen=True):
     run_as_group: int | None = None
     run_as_non_root: bool | None = None
     supplemental_groups: tuple[int, ...] = ()
+    fs_group: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
+    fs_group_change_policy: Literal["", "Always", "OnRootMismatch"] = ""
     seccomp_profile: SeccompProfile | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+import msgspec
 from msgspec import field
 
 from edgecore.edged.spec.parts import Name, Part, Quantity
@@ -18,6 +19,8 @@ class VolumeMount(Part, frozen=True):
     sub_path: str = ""
     sub_path_expr: str = ""
     read_only: bool = False
+    recursive_read_only: Literal["", "Disabled", "IfPossible", "Enabled"] = ""
+    mount_propagation: Literal["", "None", "HostToContainer", "Bidirectional"] = ""
 
 
 class KeyToPath(Part, frozen=True):
@@ -99,12 +102,21 @@ class ProjectedDownward(Part, frozen=True):
     items: tuple[DownwardFile, ...] = ()
 
 
+class ProjectedToken(Part, frozen=True):
+    """A service account token bound to the pod; an empty audience is the API server's own."""
+
+    path: str
+    audience: str = ""
+    expiration_seconds: Annotated[int, msgspec.Meta(ge=1)] = 3600
+
+
 class ProjectedSource(Part, frozen=True):
     """One source of a projected volume."""
 
     config_map: ProjectedConfigMap | None = None
     secret: ProjectedConfigMap | None = None
     downward_api: ProjectedDownward | None = field(default=None, name="downwardAPI")
+    service_account_token: ProjectedToken | None = None
 
 
 class Projected(Part, frozen=True):
@@ -112,6 +124,17 @@ class Projected(Part, frozen=True):
 
     sources: tuple[ProjectedSource, ...] = ()
     default_mode: int = 0o644
+
+
+class ClaimVolume(Part, frozen=True):
+    """The persistent volume that a claim is bound to."""
+
+    claim_name: Name
+    read_only: bool = False
+
+
+class Ephemeral(Part, frozen=True):
+    """A claim of the pod's own, `<pod>-<volume>`; a controller makes it from a template that is not ours to read."""
 
 
 class Volume(Part, frozen=True):
@@ -124,3 +147,5 @@ class Volume(Part, frozen=True):
     secret: SecretVolume | None = None
     downward_api: DownwardVolume | None = field(default=None, name="downwardAPI")
     projected: Projected | None = None
+    persistent_volume_claim: ClaimVolume | None = None
+    ephemeral: Ephemeral | None = None

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cloudcore.cloudhub.admission import Admission
+from cloudcore.cloudhub.asks import NothingToAsk
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.link import NodeLink, Surroundings
 from cloudcore.cloudhub.registry import NodeRegistry
@@ -60,6 +61,7 @@ class Hub:
             source=self.source,
             sink=FakeSink(),
             samples=SampleFanout(),
+            asks=NothingToAsk(),
             taken=TakenBlocks(),
             fence=DatabaseFence(),
             registry=NodeRegistry(1.0),

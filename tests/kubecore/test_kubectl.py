@@ -196,5 +196,3 @@ async def test_what_is_not_served_is_said_clearly(kubectl):
     assert "no matches for kind" in output
     _, output = await kubectl.run("apply", "--server-side", "-f", "-", stdin=MANIFEST)
     assert "server-side apply is not served yet" in output
-    _, output = await kubectl.run("logs", "web")
-    assert "pods/log is not served by this API server yet" in output

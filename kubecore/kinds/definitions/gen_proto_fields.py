@@ -119,7 +119,7 @@ def _line(number: int, name: str, kind: str, flags: str, tags: dict[int, _Tag]) 
 def _type(package: str, kind: str) -> str:
     if kind in _SCALARS:
         return kind
-    if kind.startswith(".") or kind.startswith("k8s.io."):
+    if kind.startswith((".", "k8s.io.")):
         return "." + kind.lstrip(".").removeprefix("k8s.io.")
     return f".{package}.{kind}"
 

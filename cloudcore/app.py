@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from cloudcore.cloudhub.asks import AskRouter
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.server import CloudHub
 from cloudcore.devicecontroller.controller import DeviceController
+from cloudcore.edgecontroller import tokens
 from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
+from cloudcore.edgecontroller.reports import NodeApi
 from cloudcore.edgecontroller.upstream import NodeReports
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informers
@@ -55,6 +58,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             counters=PrometheusCounters(),
             fence=fence,
             samples=SampleFanout(),
+            asks=AskRouter({tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer}),
         )
         await run_components(
             [MetricsServer(settings.metrics, settings.hub), informers, controller, devices, hub],

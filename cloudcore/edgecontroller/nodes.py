@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 import msgspec
 
-from cloudcore.edgecontroller.reports import REPLACE, NodeApi, RefusedError, decode, encode
+from cloudcore.edgecontroller.reports import (
+    REPLACE,
+    NodeApi,
+    RefusedError,
+    decode,
+    encode,
+    whole_conditions,
+)
 from cloudcore.kube.client import STRATEGIC_PATCH
 from cloudcore.kube.errors import KubeConflictError, KubeNotFoundError
 from cloudcore.kube.informer import Informer
@@ -21,6 +29,15 @@ AGENT = "edgecore"
 # Which database speaks for the node and how far it was heard; cloudhub's fence makes and reads it.
 DATABASE_ANNOTATION = "armadillo.edge/database"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
+NOT_READY_TAINT = "node.kubernetes.io/not-ready"
+
+
+class Standing(Enum):
+    """What the cluster holds of a node, as its taints say."""
+
+    READY = "ready"
+    NOT_READY = "not ready"  # the node said so itself, or has not said anything yet
+    GIVEN_UP = "given up"  # it was not heard of
 
 
 class _Labelled(msgspec.Struct):
@@ -92,17 +109,19 @@ def recorded_database(body: bytes) -> str:
     return annotations.get(DATABASE_ANNOTATION, "")
 
 
-def is_given_up(body: bytes) -> bool:
-    """Tell whether the cluster has given up the Node in `body`: it calls it unreachable.
+def standing_of(body: bytes) -> Standing:
+    """Return what the cluster holds of the Node in `body`.
 
-    The condition Ready=Unknown says it first, but caches keep no status; node lifecycle controllers set the
-    taint together with it.
+    The condition Ready says it first, but caches keep no status; node lifecycle controllers set the taints
+    together with it.
     """
     try:
-        taints = _taints_decoder.decode(body).spec.taints or []
+        taints = {taint.key for taint in _taints_decoder.decode(body).spec.taints or []}
     except msgspec.DecodeError:
-        return False
-    return any(taint.key == UNREACHABLE_TAINT for taint in taints)
+        return Standing.READY
+    if UNREACHABLE_TAINT in taints:
+        return Standing.GIVEN_UP
+    return Standing.NOT_READY if NOT_READY_TAINT in taints else Standing.READY
 
 
 class NodeWriter:
@@ -161,6 +180,8 @@ class NodeWriter:
         if "addresses" in status:
             addresses = decode(_list_decoder, bytes(report.status["addresses"]))
             status["addresses"] = [REPLACE, *addresses]
+        if "conditions" in status:
+            status["conditions"] = whole_conditions(report.status["conditions"])
         path = NODES.path(ObjectKey("Node", "", node), "status")
         # Strategic: conditions of others (a network plugin's) are merged by type and stay.
         await self._api.patch(node, path, encode({"status": status}), STRATEGIC_PATCH)

@@ -16,11 +16,14 @@ from tests.fakes.store import MemoryStore
 
 
 class Edge:
-    def __init__(self, folder, clock, *, store=None, runtime=None, uplink=None):
+    def __init__(self, folder, clock, *, store=None, runtime=None, uplink=None, settings=None):
         self.folder, self.clock, self.uplink = folder, clock, uplink
         self.store = store or MemoryStore()
         self.runtime = runtime or FakeRuntime(clock, "busybox:1")
-        self.settings = PodSettings(root_dir=str(folder / "pods"), log_dir=str(folder / "logs"))
+        self.settings = PodSettings(
+            root_dir=str(folder / "pods"), log_dir=str(folder / "logs"), **(settings or {})
+        )
+        self.allocatable = {"cpu": Decimal(2), "memory": Decimal(2**30)}
 
     @contextlib.asynccontextmanager
     async def running(self):
@@ -32,7 +35,7 @@ class Edge:
             runtime=self.runtime,
             clock=self.clock,
             address=lambda: "192.0.2.7",
-            allocatable={"cpu": Decimal(2), "memory": Decimal(2**30)},
+            allocatable=self.allocatable,
             uplink=self.uplink,
         )
         async with edged:

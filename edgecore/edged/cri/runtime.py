@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from edgecore.edged.cri import convert
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
+from edgecore.edged.cri.metering import CriMeter
 from edgecore.edged.cri.pb import api_pb2 as pb
 from edgecore.edged.references import check_reference
 from edgecore.edged.runtime import (
@@ -17,6 +18,7 @@ from edgecore.edged.runtime import (
     ContainerState,
     ImageState,
     PodIdentity,
+    RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
     SandboxConfig,
@@ -32,7 +34,7 @@ PULL_TIMEOUT_S = 900.0  # kubelet has none, and so waits for ever on a registry 
 VERSION_TIMEOUT_S = 10.0  # asked at start and by node status, which must not hang with the runtime
 
 
-class CriRuntime:
+class CriRuntime(CriMeter):
     """Containers by a CRI runtime on `socket_path`; sees only what was made with the same `owner`.
 
     A poll of `list_sandboxes` costs two calls while nothing changes: start and end times, exit codes and
@@ -50,7 +52,7 @@ class CriRuntime:
         pull_timeout_s: float = PULL_TIMEOUT_S,
     ) -> None:
         self.owner = owner
-        self._cri = CriConnection(socket_path, call_timeout_s)
+        super().__init__(CriConnection(socket_path, call_timeout_s), {convert.OWNER_LABEL: owner})
         self._pull_timeout_s = pull_timeout_s
         self._containers: dict[
             str, tuple[int, ContainerState]
@@ -64,6 +66,12 @@ class CriRuntime:
         answer = await _or_unavailable(call)
         self.name = answer.runtime_name  # what stands before :// in a container's id
         return RuntimeVersion(answer.runtime_name, answer.runtime_version)
+
+    async def features(self) -> RuntimeFeatures:
+        """Return what the runtime says it can do. Raises: RuntimeUnavailableError."""
+        request = pb.StatusRequest(verbose=True)
+        call = self._cri.call("Status", request, pb.StatusResponse, timeout_s=VERSION_TIMEOUT_S)
+        return convert.features(await _or_unavailable(call))
 
     async def list_sandboxes(self) -> list[SandboxState]:
         """Return every sandbox of this owner with its containers, newest first."""
@@ -80,7 +88,7 @@ class CriRuntime:
         message = _built(
             "CreatePodSandboxError", lambda: convert.sandbox_config(config, self.owner)
         )
-        request = pb.RunPodSandboxRequest(config=message)
+        request = pb.RunPodSandboxRequest(config=message, runtime_handler=config.handler)
         call = self._cri.call("RunPodSandbox", request, pb.RunPodSandboxResponse)
         return (await _or_start_error("CreatePodSandboxError", call)).pod_sandbox_id
 
@@ -115,8 +123,8 @@ class CriRuntime:
             config=container,
             sandbox_config=convert.sandbox_config(sandbox, self.owner),
         )
-        # CRI wants the sandbox itself marked if a container in it is privileged; kubelet marks both.
-        request.sandbox_config.linux.security_context.privileged = security.privileged
+        # CRI wants the sandbox itself marked if a container in it is privileged.
+        request.sandbox_config.linux.security_context.privileged |= security.privileged
         call = self._cri.call("CreateContainer", request, pb.CreateContainerResponse)
         return (await _or_start_error("CreateContainerError", call)).container_id
 

@@ -6,15 +6,15 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecore.edged.containers.containerconfig import container_config, hosts_file
-from edgecore.edged.containers.environment import Lookup, expand, resolve_environment
+from edgecore.edged.containers.environment import Lookup, resolve_environment
+from edgecore.edged.containers.network import hosts_file
+from edgecore.edged.pods.provision import node_hosts
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
-from edgecore.edged.spec.podspec import Container, Pod, Volume, VolumeMount
-from edgecore.edged.volumes.payload import VolumeError
+from edgecore.edged.spec.podspec import Container, Pod
+from edgecore.edged.volumes.containermounts import container_mounts
 from edgecore.edged.volumes.podvolumes import PodVolumes
-from edgecore.edged.volumes.subpath import pin
 
 TERMINATION_MESSAGE_BYTES = 4096
 # kubelet's limits for FallbackToLogsOnError.
@@ -37,19 +37,19 @@ class Launch:
     async def start(self, container: Container, attempt: int) -> None:
         """Create and start `container`. Raises: ContainerStartError, RuntimeUnavailableError."""
         await self._ensure_image(container)
-        config_env = resolve_environment(
-            self.pod, container, self.lookup, self.site.facts(self.pod_ips)
-        )
-        mounts = await asyncio.to_thread(self._mounts, container, attempt, dict(config_env))
-        config = container_config(
+        provision = self.site.provision
+        environment = resolve_environment(
             self.pod,
             container,
-            attempt,
-            image=container.image,
-            env=config_env,
-            mounts=mounts,
-            memory_capacity_bytes=int(self.site.allocatable.get("memory", 0)),
+            self.lookup,
+            self.site.facts(self.pod_ips),
+            await provision.service_variables(self.pod),
         )
+        for sentence in environment.skipped:
+            self.reporter.emit("InvalidEnvironmentVariableNames", sentence, container.name, True)
+        env = environment.variables
+        mounts = await asyncio.to_thread(self._mounts, container, attempt, dict(env))
+        config = await provision.container(self.pod, container, attempt, env, mounts)
         runtime, name = self.site.runtime, container.name
         container_id = await runtime.create_container(self.sandbox_id, config, self.sandbox)
         self.reporter.emit("Created", f"Created container: {name}", name, False)
@@ -94,51 +94,18 @@ class Launch:
 
     def _mounts(self, container: Container, attempt: int, env: dict[str, str]) -> list[Mount]:
         """Return the bind mounts of `container`; blocks."""
-        volumes = {v.name: v for v in self.pod.spec.volumes}
-        mounts: list[Mount] = []
-        for index, mount in enumerate(container.volume_mounts):
-            try:
-                mounts.append(self._mount(container, index, mount, volumes, env))
-            except (VolumeError, OSError) as exc:
-                problem = exc.message if isinstance(exc, VolumeError) else str(exc)
-                raise ContainerStartError(
-                    "CreateContainerConfigError",
-                    f'failed to prepare subPath for volumeMount "{mount.name}" of container '
-                    f'"{container.name}": {problem}',
-                ) from exc
+        mounts = container_mounts(self.volumes, container, env)
         if self.site.has_own_filesystems:
             mounts += self._own_files(container, attempt, {m.container_path for m in mounts})
         return mounts
 
-    def _mount(
-        self,
-        container: Container,
-        index: int,
-        mount: VolumeMount,
-        volumes: dict[str, Volume],
-        env: dict[str, str],
-    ) -> Mount:
-        volume = volumes.get(mount.name)
-        if volume is None:
-            raise ContainerStartError(
-                "CreateContainerConfigError",
-                f'cannot find volume "{mount.name}" to mount into container "{container.name}"',
-            )
-        source = self.volumes.path(volume)
-        sub_path = expand(mount.sub_path_expr, env) or mount.sub_path
-        if sub_path:
-            place = Path("volume-subpaths") / mount.name / container.name / str(index)
-            writable = volume.empty_dir is not None or volume.host_path is not None
-            source = pin(source, sub_path, self.volumes.folder / place, create=writable)
-        # The API server makes every mount of these types read-only in effect: the files are the agent's.
-        generated = volume.empty_dir is None and volume.host_path is None
-        return Mount(str(source), mount.mount_path, mount.read_only or generated)
-
     def _own_files(self, container: Container, attempt: int, taken: set[str]) -> list[Mount]:
         """Return the mounts of /etc/hosts and of the termination message."""
         mounts: list[Mount] = []
-        if not self.pod.spec.host_network and "/etc/hosts" not in taken:
-            path = self.volumes.write_file("etc-hosts", hosts_file(self.pod, self.pod_ips), 0o644)
+        if "/etc/hosts" not in taken:
+            domain = self.site.provision.cluster_domain
+            content = hosts_file(self.pod, self.pod_ips, domain, node_hosts())
+            path = self.volumes.write_file("etc-hosts", content, 0o644)
             mounts.append(Mount(str(path), "/etc/hosts"))
         if container.termination_message_path not in taken:
             place = message_file(container.name, attempt)

@@ -243,7 +243,7 @@ async def test_a_changed_config_map_reaches_the_mounted_file(edge):
     assert edge.container()["restartCount"] == 0
 
 
-async def test_a_service_account_token_is_refused_by_name(edge):
+async def test_a_pod_waits_for_its_first_token_and_says_so(edge):
     source = {"serviceAccountToken": {"path": "token"}}
     volumes = [{"name": "kube-api-access", "projected": {"sources": [source]}}]
     async with edge.running():
@@ -252,21 +252,21 @@ async def test_a_service_account_token_is_refused_by_name(edge):
         assert edge.phase() == "Pending"
     (event, *_) = edge.events()
     assert event[:2] == ("Warning", "FailedMount")
-    assert event[2].endswith(
-        ": service account tokens are not served yet: set automountServiceAccountToken: false"
+    assert event[2] == (
+        'MountVolume.SetUp failed for volume "kube-api-access" : failed to fetch token: '
+        "cloudcore cannot be reached"
     )
 
 
-async def test_a_field_that_is_not_served_is_named_once(edge):
-    probe = {"httpGet": {"port": 80}}
-    pod = pod_object(containers=[container(readinessProbe=probe)])
+async def test_a_field_of_a_newer_api_is_named_once(edge):
+    pod = pod_object(containers=[container(restartPolicyRules=[{"action": "Restart"}])])
     async with edge.running():
         await edge.put("Pod", pod)
         await edge.until(lambda: edge.phase() == "Running")
     async with edge.running():
         await asyncio.sleep(0.1)
     named = [m for _, reason, m in edge.events() if reason == "FieldNotServed"]
-    assert named == ["not served by this node yet and ignored: spec.containers.readinessProbe"]
+    assert named == ["not known to this release and ignored: spec.containers.restartPolicyRules"]
 
 
 async def test_an_image_that_cannot_be_pulled_backs_off(edge):

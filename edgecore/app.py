@@ -93,7 +93,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         components.append(EmbeddedBroker(settings.broker))
     components += [
         bus,
-        DeviceTwin(store, bus, node, uplink=hub),
+        DeviceTwin(store, bus, node, uplink=hub, samples=samples),
         edged,
         eviction,
         janitor,

@@ -45,6 +45,11 @@ def capacity(
     }
 
 
+def memory_capacity_bytes() -> int:
+    """Return the machine's memory."""
+    return _memory("MemTotal")
+
+
 def allocatable(
     resources: Mapping[str, Decimal],
     reserved: Sequence[Mapping[str, str]] = (),

@@ -27,8 +27,10 @@ from edgecore.edged.images.puller import ImagePuller
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.provision import Provision
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
 from edgecore.edged.pods.worker import PodWorker
+from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
 from edgecore.edged.volumes.claims import CLAIM, VOLUME
 from edgecore.edged.volumes.tokens import TokenManager
@@ -77,7 +79,9 @@ class Edged:
             clock=clock,
             address=address,
             runtime_id=RuntimeId(runtime),
+            provision=Provision(settings, store, runtime, machineinfo.memory_capacity_bytes()),
             allocatable=allocatable or {},
+            prober=Prober(runtime),
             admission=self.admission,
             puller=ImagePuller(
                 runtime, 1 if settings.serialize_image_pulls else settings.max_parallel_image_pulls
@@ -125,6 +129,7 @@ class Edged:
                 self._end_unknown(uid)
             group.create_task(self._watch_records(), name="edged records")
             group.create_task(self._watch_runtime(), name="edged relist")
+            group.create_task(self._site.prober.run(), name="edged prober")
 
     def _report_again(self) -> None:
         for worker in self._workers.values():

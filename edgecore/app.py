@@ -16,6 +16,7 @@ from corekit.lifecycle import Component, run_components
 from edgecore.devicetwin.twins import DeviceTwin
 from edgecore.edged.eviction.manager import EvictionManager
 from edgecore.edged.images.janitor import Janitor
+from edgecore.edged.logs.rotator import LogRotator
 from edgecore.edged.node.reporter import NodeReporter, node_address, node_resources
 from edgecore.edged.pods.events import EventRecorder, EventSubject, NodeEvents
 from edgecore.edged.pods.manager import Edged
@@ -97,6 +98,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         edged,
         eviction,
         janitor,
+        LogRotator(settings.pods, runtime),
         reporter,
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),

@@ -1,0 +1,60 @@
+"""Rotation of a real container's log: no line is lost while containerd opens a new file."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+
+import pytest
+
+from edgecore.edged.logs.rotation import rotated
+from edgecore.edged.logs.rotator import LogRotator
+from tests.fakes.pods import container, pod_object
+from tests.fakes.tasks import running_tasks
+
+pytestmark = [pytest.mark.timeout(90), pytest.mark.containerd]
+IMAGE = "docker.io/library/busybox:latest"
+COUNT = "n=0; while [ $n -lt 3000 ]; do echo line-$n; n=$((n+1)); done; exec sleep 1000"
+
+
+async def test_a_log_is_rotated_without_losing_a_line_and_goes_with_its_pod(cri_edge):
+    edge = cri_edge
+    edge.settings = dataclasses.replace(
+        edge.settings,
+        container_log_max_size="16Ki",
+        container_log_max_files=100,
+        container_log_period_s=0.02,
+        container_log_links=str(edge.folder / "links"),
+    )
+    folder = edge.folder / "logs/default_web_u-1"
+    log = folder / "app/0.log"
+
+    def lines():
+        files = [*rotated(log), log] if log.exists() else []
+        whole = b"".join(
+            gzip.decompress(f.read_bytes()) if f.suffix == ".gz" else f.read_bytes() for f in files
+        )
+        return [line.split(b" ", 3)[3] for line in whole.splitlines()]
+
+    app = container(image=IMAGE, command=["/bin/sh", "-c", COUNT])
+    async with edge.running():
+        rotator = LogRotator(edge.settings, edge.runtime)
+        async with running_tasks(rotator.run()):
+            made = pod_object(containers=[app], terminationGracePeriodSeconds=0)
+            await edge.put("Pod", made)
+            await edge.until(
+                lambda: (
+                    (log.exists() and b"line-2999" in log.read_bytes())
+                    or (rotated(log) and b"line-2999" in rotated(log)[-1].read_bytes())
+                ),
+                60,
+            )
+            await edge.until(lambda: rotated(log) and log.exists(), 30)
+        assert lines() == [b"line-%d" % n for n in range(3000)]
+        (link,) = (edge.folder / "links").iterdir()
+        assert link.name.startswith("web_default_app-")
+        assert link.resolve() == log
+        await edge.drop("Pod", "web", "u-1")
+        await edge.until(lambda: not folder.exists(), 30)
+        await rotator.look()
+        assert list((edge.folder / "links").iterdir()) == []

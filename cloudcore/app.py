@@ -9,7 +9,7 @@ from cloudcore.cloudhub.asks import AskRouter
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.server import CloudHub
 from cloudcore.devicecontroller.controller import DeviceController
-from cloudcore.edgecontroller import tokens
+from cloudcore.edgecontroller import nodefacts, tokens
 from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
 from cloudcore.edgecontroller.reports import NodeApi
 from cloudcore.edgecontroller.upstream import NodeReports
@@ -58,7 +58,12 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             counters=PrometheusCounters(),
             fence=fence,
             samples=SampleFanout(),
-            asks=AskRouter({tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer}),
+            asks=AskRouter(
+                {
+                    tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer,
+                    nodefacts.KIND: nodefacts.NodeFacts(nodes_informer(informers)).answer,
+                }
+            ),
         )
         await run_components(
             [MetricsServer(settings.metrics, settings.hub), informers, controller, devices, hub],

@@ -49,7 +49,10 @@ session_ends = Counter("armadillo_session_ends", "Streams that ended, by code.",
 set_aside = Counter("armadillo_records_set_aside", "Records a node could not keep.", ["kind"])
 # A kind that a node names; only these become labels.
 _KINDS = frozenset(
-    {"Pod", "ConfigMap", "Secret", "Service", "RuntimeClass", "Device", "DeviceModel"}
+    {
+        *("Pod", "ConfigMap", "Secret", "PersistentVolumeClaim", "PersistentVolume"),
+        *("Service", "RuntimeClass", "Device", "DeviceModel"),
+    }
 )
 
 

@@ -6,25 +6,13 @@ import contextlib
 import os
 import time
 
-from edgecore.metamanager.store import MetaStore
 from tests.fakes.edge import Edge
 from tests.fakes.pods import container, pod_object
+from tests.integration.edged.lab import RecordingStore
 
 IMAGE = "docker.io/library/busybox:latest"
 PATIENCE_S = 45
 GROUP = f"/armadillo-test-{os.getpid()}"  # cgroups: other test runs may share the machine
-
-
-class RecordingStore(MetaStore):
-    """The real store, which also remembers what was reported."""
-
-    def __init__(self, path):
-        super().__init__(path)
-        self.reports = []
-
-    async def commit(self, commit):
-        await super().commit(commit)
-        self.reports += commit.reports
 
 
 class Node:

@@ -31,9 +31,11 @@ from synccore.messages import (
     State,
     TunnelBytes,
     TunnelClosed,
+    TunnelCredit,
     TunnelMessage,
 )
 from synccore.samples import is_block
+from synccore.tunnels import Tunnels
 
 
 class PeerSilentError(TransportError):
@@ -63,13 +65,6 @@ class Acknowledged:
 
     lane: Lane
     tokens: Sequence[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Tunnelled:
-    """A message of a tunnelled byte stream; not the session's business."""
-
-    message: TunnelMessage
 
 
 M = TypeVar("M")  # what this end sends
@@ -112,6 +107,7 @@ class Session(Generic[M]):
         self._now = self._heard_at = self._pinged_at = now
         self._pings = 0
         self._queue = LaneQueue()
+        self._tunnels: Tunnels | None = None
 
     def receive(self, message: Any, now: float) -> list[Any]:
         """Take one message of the peer; return events for the shell, in order.
@@ -136,6 +132,8 @@ class Session(Generic[M]):
         """
         self._now = self._now if now is None else now
         sent, self._outgoing = self._outgoing, []
+        if self._tunnels is not None and self.state is not State.CLOSED:
+            sent += self._tunnels.take_control()
         if self._queue and self.state is not State.CLOSED:
             sent += self._queue.take()
             if self._queue.link.wants_probe:
@@ -159,7 +157,8 @@ class Session(Generic[M]):
     @property
     def has_outgoing(self) -> bool:
         """Whether `outgoing()` has something; frames that wait for the link to take more do not count."""
-        return bool(self._outgoing or (self._queue and self._queue.has_turn))
+        control = self._tunnels is not None and self._tunnels.has_control
+        return bool(self._outgoing or control or (self._queue and self._queue.has_turn))
 
     def room(self, lane: Lane) -> int:
         """Return how many more frames of `lane` may be queued: the window has room, and few wait already."""
@@ -212,15 +211,20 @@ class Session(Generic[M]):
         receiving.committed = number
         self._outgoing.append(Ack(lane, number))
 
-    def tunnel(self, message: TunnelMessage) -> None:
-        """Queue a message of a tunnelled byte stream."""
-        self._outgoing.append(message)
+    @property
+    def tunnels(self) -> Tunnels:
+        """The byte streams of this session; made at first use, as most sessions have none."""
+        if self._tunnels is None:
+            self._tunnels = Tunnels(on_waiting=self._queue.streams_wait)
+            self._queue.next_piece = self._tunnels.next_piece
+        return self._tunnels
 
     def close(self, code: str, reason: str, retry_after_s: float = 0.0) -> None:
         """End the session: one Close, then nothing."""
         if self.state is not State.CLOSED:
             self._outgoing.append(Close(code, reason, retry_after_s))
             self._queue.clear()
+            self._tunnels = None
             self.state = State.CLOSED
 
     def _ping(self) -> Ping:
@@ -266,7 +270,7 @@ class Session(Generic[M]):
         return []
 
     def _on_tunnel(self, message: TunnelMessage, _now: float) -> list[Any]:
-        return [Tunnelled(message)]
+        return self.tunnels.receive(message)
 
     def _on_close(self, close: Close, _now: float) -> list[Any]:
         self.state = State.CLOSED
@@ -285,6 +289,7 @@ _JOINED_STEPS: dict[type, Step] = {
     Pong: Session._on_pong,
     Close: Session._on_close,
     TunnelBytes: Session._on_tunnel,
+    TunnelCredit: Session._on_tunnel,
     TunnelClosed: Session._on_tunnel,
 }
 Session._STEPS.update(

@@ -15,7 +15,9 @@ from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.registry import NodeRegistry, RefusedError
 from cloudcore.cloudhub.reports import ReportQueue
 from cloudcore.cloudhub.samples import SampleQueue, TakenBlocks
-from cloudcore.seams import NodeView, RecordSource, ReportSink, SampleSink
+from cloudcore.cloudhub.streams import CloudStreams
+from cloudcore.seams import NodeView, NodeWatcher, RecordSource, ReportSink, SampleSink
+from corekit.bytestream import ByteStream
 from corekit.errors import EdgeError, ProtocolError, TransportError
 from corekit.failpoints import failpoint
 from corekit.logs import log_change
@@ -23,6 +25,7 @@ from synccore.cloud_session import CloudSession, Joining, Sent, SetAside
 from synccore.errors import SessionClosedError
 from synccore.messages import CloudMessage, EdgeMessage, Frame, Hello, Lane, ObjectKey, State
 from synccore.session import Acknowledged, PeerSilentError, Received
+from synccore.tunnels import StreamAnswered, StreamCame, StreamGone, StreamRoom
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +66,7 @@ class Surroundings:
     counters: HubCounters
     clock: Callable[[], float]
     next_change_id: Callable[[], int]
+    watcher: NodeWatcher
 
 
 class NodeLink:
@@ -79,6 +83,7 @@ class NodeLink:
         self._sink = hub.fence.guard(hub.sink)
         self._reports = ReportQueue(node, self._sink, self._report_done)
         self._samples: SampleQueue | None = None  # made for the first block: most nodes send none
+        self._streams = CloudStreams(session, self._wake)
         self._database_id = b""
         self._to_send = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -104,9 +109,15 @@ class NodeLink:
                 self._group.create_task(self._send())
                 await self._receive()
         finally:
+            self._streams.broke("the link to the node was lost")
             if self._view is not None:
                 self._view.close()
-            self._hub.registry.leave(self._node, self)
+            if self._hub.registry.leave(self._node, self):
+                self._hub.watcher.left(self._node)
+
+    async def open_stream(self, target: str) -> ByteStream:
+        """Open a byte stream at the node. Raises: StreamRefusedError; StreamBrokenError: the link was lost."""
+        return await self._streams.open(target)
 
     def tick(self, now: float) -> None:
         """Keep time; the hub does it for all links at once, because five thousand timers cost a core."""
@@ -157,6 +168,8 @@ class NodeLink:
             case Acknowledged(tokens=tokens):
                 self._to_send.set()  # the window has room again
                 self._log("acknowledged", [sent for token in tokens for sent in token])
+            case StreamAnswered() | StreamCame() | StreamRoom() | StreamGone():
+                self._streams.handle(event)
             case SetAside(rejected=rejected):
                 self._hub.counters.set_aside(rejected.key.kind)
                 logger.warning(
@@ -192,6 +205,8 @@ class NodeLink:
         view = self._view
         in_sync = self._session.accept(view.index, view.read, session_id, hub.next_change_id)
         hub.counters.joined(in_sync=in_sync)
+        if hub.watcher.joined(self._node):
+            self._given_up()
         logger.info(
             "cloudhub: node joined, %s",
             "in sync" if in_sync else "comparing inventories",
@@ -218,6 +233,9 @@ class NodeLink:
         change_id = self._hub.next_change_id()
         log_change(logger, "queued", key, change_id, node=self._node)
         self._session.changed(key, change_id)
+        self._to_send.set()
+
+    def _wake(self) -> None:
         self._to_send.set()
 
     def _given_up(self) -> None:

@@ -18,14 +18,16 @@ from edgecore import metrics
 from edgecore.edgehub.applying import Applier, EventOf
 from edgecore.edgehub.blocks import MEMORY_BLOCK, BlockSource, first_rows, is_sample_block
 from edgecore.edgehub.stream import SyncStream
+from edgecore.edgehub.streams import EdgeStreams, StreamHandler, serve_nothing
 from edgecore.records import Commit, OutboxRow, Report
 from synccore.changes import ChangeIds
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted
 from synccore.index import RecordIndex
-from synccore.messages import Delta, Lane, ObjectKey, Op, State, TunnelOpen, TunnelOpened
+from synccore.messages import Delta, Lane, ObjectKey, Op, State
 from synccore.samples import with_sequence
-from synccore.session import Acknowledged, Received, Tunnelled
+from synccore.session import Acknowledged, Received
+from synccore.tunnels import StreamCame, StreamGone, StreamRoom, StreamWanted
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ class Link:
         on_joined: Callable[[], None],
         on_reports_wanted: Callable[[], None],
         event_of: EventOf | None = None,
+        streams: StreamHandler = serve_nothing,
     ) -> None:
         self._session, self._stream, self._store, self._clock = session, stream, store, clock
         self._feed, self._rebuilt, self._samples = feed, rebuilt, samples
@@ -138,6 +141,7 @@ class Link:
         # and `_fill` sends nothing while much waits here.
         self._to_apply: asyncio.Queue[Received | Acknowledged | Converged] = asyncio.Queue()
         self._change_ids = ChangeIds()
+        self._streams = EdgeStreams(session, streams, self._to_send.set)
         self._volatile: dict[ObjectKey, Report] = {}
         self._blocks_first = False
         self._sent_up_to = dict.fromkeys(Lane, 0)
@@ -162,6 +166,7 @@ class Link:
         self._samples.restart()
         self._samples.on_waiting(self._to_fill.set)
         async with asyncio.TaskGroup() as group:
+            self._group = group
             tasks = (self._receive, self._apply, self._fill, self._send)
             for task in (*tasks, self._watch_outbox, self._watch_store):
                 group.create_task(task(), name=f"edgehub{task.__name__}")
@@ -208,10 +213,8 @@ class Link:
             case ReportsWanted():
                 logger.info("edgehub: the cluster had given this node up, reporting everything")
                 self._on_reports_wanted()
-            case Tunnelled(message=TunnelOpen(stream_id=stream_id)):
-                refusal = TunnelOpened(stream_id, error="byte streams are not served yet")
-                self._session.tunnel(refusal)
-                self._to_send.set()
+            case StreamWanted() | StreamCame() | StreamRoom() | StreamGone():
+                self._streams.handle(event, self._group)
 
     async def _apply(self) -> None:
         while True:

@@ -38,6 +38,7 @@ from synccore.messages import (
     Synced,
     TunnelBytes,
     TunnelClosed,
+    TunnelCredit,
     TunnelOpen,
     TunnelOpened,
     Welcome,
@@ -55,9 +56,10 @@ EVERY_MESSAGE = [
     Ping(1),
     Pong(0),
     Close("X", "y"),
-    TunnelOpen(1, "t"),
-    TunnelOpened(1),
-    TunnelBytes(1, b""),
+    TunnelOpen(2, "t"),
+    TunnelOpened(2),
+    TunnelBytes(1, b"x", end=True),
+    TunnelCredit(1, 1),
     TunnelClosed(1),
     Rejected(Lane.PODS, ObjectKey("Pod", "default", "x"), 1, 1, "odd"),
 ]
@@ -262,10 +264,24 @@ def at(session_state, end):
         edge.step(cloud.session.outgoing()[0])
     if session_state is State.LIVE:
         talk(edge, cloud)
+    if session_state in (State.SYNCING, State.LIVE):
+        with_a_stream(edge.session, cloud.session)
     if session_state is State.CLOSED:
         edge.session.close("X", "")
         cloud.session.close("X", "")
     return (edge if end == "edge" else cloud).session
+
+
+def with_a_stream(edge, cloud):
+    """Stream 1 is open at both ends and a byte of each is under way; stream 2 the cloud has asked for."""
+    cloud.tunnels.open("t")
+    cloud.tunnels.open("t")
+    edge.tunnels.receive(TunnelOpen(1, "t"))
+    edge.tunnels.answer(1)
+    cloud.tunnels.receive(TunnelOpened(1))
+    for end in (edge, cloud):
+        end.tunnels.send(1, b"x")
+        end.tunnels.next_piece(1)
 
 
 LEGAL = {
@@ -281,6 +297,7 @@ LEGAL = {
             ReportAll,
             TunnelOpen,
             TunnelBytes,
+            TunnelCredit,
             TunnelClosed,
         },
         State.LIVE: {
@@ -292,6 +309,7 @@ LEGAL = {
             ReportAll,
             TunnelOpen,
             TunnelBytes,
+            TunnelCredit,
             TunnelClosed,
         },
         State.CLOSED: set(),
@@ -300,11 +318,11 @@ LEGAL = {
         State.JOINING: {Hello, Close},
         State.SYNCING: {
             *(Frame, Ack, Ping, Pong, Close, Inventory, Rejected),
-            *(TunnelOpened, TunnelBytes, TunnelClosed),
+            *(TunnelOpened, TunnelBytes, TunnelCredit, TunnelClosed),
         },
         State.LIVE: {
             *(Frame, Ack, Ping, Pong, Close, Rejected),
-            *(TunnelOpened, TunnelBytes, TunnelClosed),
+            *(TunnelOpened, TunnelBytes, TunnelCredit, TunnelClosed),
         },
         State.CLOSED: set(),
     },

@@ -14,7 +14,12 @@ import msgspec
 from cloudcore.edgecontroller.bodies import BodyFetcher
 from cloudcore.edgecontroller.heldback import HeldBack
 from cloudcore.edgecontroller.holdings import Holdings, Move
-from cloudcore.edgecontroller.nodes import is_edge_node, is_given_up, recorded_database
+from cloudcore.edgecontroller.nodes import (
+    is_edge_node,
+    is_given_up,
+    recorded_database,
+    recorded_endpoint,
+)
 from cloudcore.edgecontroller.references import Placement, place_device, place_pod
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informer, Informers
@@ -152,6 +157,11 @@ class EdgeController:
         """Return what the Node says of its database, or ""; see cloudhub's fence."""
         known = self._nodes.get(ObjectKey("Node", "", node))
         return recorded_database(known.body) if known else ""
+
+    def recorded_endpoint(self, node: str) -> str:
+        """Return where the Node says that it is reached through cloudcore, as `address:port`, or ""."""
+        known = self._nodes.get(ObjectKey("Node", "", node))
+        return recorded_endpoint(known.body) if known else ""
 
     def read(self, node: str, key: ObjectKey) -> Delta | None:
         """Return the record of `key` for `node`, or None."""

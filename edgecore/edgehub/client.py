@@ -20,9 +20,9 @@ from edgecore.edgehub.applying import EventOf
 from edgecore.edgehub.blocks import BlockSource, NoBlocks
 from edgecore.edgehub.link import HubStore, LaneFeed, Link, RebuiltFeed
 from edgecore.edgehub.stream import SyncStream, dial
-from edgecore.edgehub.streams import StreamHandler, serve_nothing
 from edgecore.records import Report
 from edgecore.settings import HubSettings
+from edgecore.streams import StreamHandler, serve_nothing
 from synccore.edge_session import EdgeSession
 from synccore.errors import STALE_DATABASE, SessionClosedError
 from synccore.messages import Hello

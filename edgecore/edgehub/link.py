@@ -18,8 +18,9 @@ from edgecore import metrics
 from edgecore.edgehub.applying import Applier, EventOf
 from edgecore.edgehub.blocks import MEMORY_BLOCK, BlockSource, first_rows, is_sample_block
 from edgecore.edgehub.stream import SyncStream
-from edgecore.edgehub.streams import EdgeStreams, StreamHandler, serve_nothing
+from edgecore.edgehub.streams import EdgeStreams
 from edgecore.records import Commit, OutboxRow, Report
+from edgecore.streams import StreamHandler, serve_nothing
 from synccore.changes import ChangeIds
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from corekit.bytestream import ByteStream
 from corekit.errors import EdgeError
+from edgecore.streams import StreamHandler, StreamRefusedError
 from synccore.edge_session import EdgeSession
 from synccore.tunnels import (
     FAILED,
-    UNAVAILABLE,
     StreamCame,
     StreamGone,
     StreamRoom,
@@ -19,23 +19,6 @@ from synccore.tunnels import (
 )
 
 logger = logging.getLogger(__name__)
-
-Accept = Callable[[], ByteStream]
-# Serves a stream: it calls `accept()` once, and only then has bytes; a StreamRefusedError before that is the answer.
-StreamHandler = Callable[[str, Accept], Awaitable[None]]
-
-
-class StreamRefusedError(EdgeError):
-    """No such stream is opened; `code` is a word of synccore.tunnels.CODES."""
-
-    def __init__(self, code: str, problem: str) -> None:
-        self.code = code
-        super().__init__(problem)
-
-
-async def serve_nothing(_target: str, _accept: Accept) -> None:
-    """Refuse every stream."""
-    raise StreamRefusedError(UNAVAILABLE, "this agent serves no byte streams")
 
 
 class EdgeStreams:

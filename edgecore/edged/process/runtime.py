@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,10 +30,12 @@ from edgecore.edged.runtime import (
     ContainerStartError,
     ContainerState,
     ImageState,
+    Pipes,
     RuntimeUnavailableError,
     RuntimeVersion,
     SandboxConfig,
     SandboxState,
+    StreamingRefusedError,
 )
 
 T = TypeVar("T")
@@ -149,6 +151,18 @@ class ProcessRuntime:
         """Remove it, killing it if it runs."""
         await self.stop_container(container_id, 0.0)
         await _in_thread(lambda: self._files.remove(self._files.containers / container_id))
+
+    async def exec_url(self, _container_id: str, _command: Sequence[str], _pipes: Pipes) -> str:
+        """Refuse."""
+        raise _no_streams("exec")
+
+    async def attach_url(self, _container_id: str, _pipes: Pipes) -> str:
+        """Refuse."""
+        raise _no_streams("attach")
+
+    async def port_forward_url(self, _sandbox_id: str, _ports: Sequence[int]) -> str:
+        """Refuse."""
+        raise _no_streams("port-forward")
 
     async def image(self, reference: str) -> ImageState | None:
         """Return the image as present: none is needed. Raises: ContainerStartError (InvalidImageName)."""
@@ -310,6 +324,12 @@ def _refuse_what_needs_root(config: ContainerConfig, wanted: tuple[int | None, i
                 "the process runtime cannot mount without"
             )
             raise ContainerStartError("CreateContainerConfigError", problem)
+
+
+def _no_streams(what: str) -> StreamingRefusedError:
+    return StreamingRefusedError(
+        f"{what} needs a container runtime; this node runs pods as plain processes"
+    )
 
 
 def _supervise(order: dict[str, object]) -> tuple[bytes, bytes]:

@@ -3,8 +3,10 @@ RUN = @exec deploy/bootstrap.sh run
 DEV = @exec deploy/bootstrap.sh dev
 export PYTHON
 
-up: ; $(RUN) python -m armadillo up $(ARGS)
-down: ; $(RUN) python -m armadillo down $(ARGS)
+up:
+	@deploy/states.sh note $(ARGS)
+	$(RUN) python -m armadillo up $(ARGS)
+down: ; @deploy/down.sh $(ARGS)
 test: ; $(DEV) python -m pytest $(ARGS)
 test-purepy: ; $(DEV) env SYNCCORE_PUREPY=1 python -m pytest --purepy -m "not e2e" $(ARGS)
 test-asan: ; $(DEV) deploy/asan.sh $(ARGS)
@@ -15,4 +17,4 @@ lint: ; $(DEV) sh -c "ruff format --check . && ruff check . && lint-imports"
 type: ; $(DEV) mypy
 proto: ; $(DEV) deploy/proto.sh
 bench: ; $(DEV) sh -c "python benchmarks/memory.py $(ARGS) && python benchmarks/sync.py $(ARGS)"
-clean: ; @deploy/clean.sh
+clean: ; @deploy/clean.sh $(ARGS)

@@ -64,7 +64,8 @@ class View:
 class Source:
     """`RecordSource` of as many equal records as asked for on every node."""
 
-    synced = True
+    def ready(self, node: str) -> bool:
+        return True
 
     def __init__(self, nodes: int, records: int) -> None:
         self.indexes = {f"edge-{n}": RecordIndex() for n in range(nodes)}
@@ -118,7 +119,9 @@ class Counters:
     def set_aside(self, kind: str) -> None:
         pass
 
-    def gauge(self, session_count: int, lags_s: dict[tuple[str, Lane], float]) -> None:
+    def gauge(
+        self, session_count: int, waiting_count: int, lags_s: dict[tuple[str, Lane], float]
+    ) -> None:
         self.session_count = session_count
 
 

@@ -26,6 +26,8 @@ from synccore.series import Readings, Series, Value
 
 NODE = "edge-1"
 PROBE = Series("default/probe", "sent_s")
+# Far above what any run takes.
+UNTIL_S = 120.0
 RAW_METHOD = "/benchmark.Raw/Send"
 
 
@@ -85,7 +87,9 @@ class Subscriber:
             self._reached.set()
 
     async def write(self, _node: str, delta: Delta) -> None:
-        """Take one report; its body says when it was made."""
+        """Take one report; the body of a probe says when it was made."""
+        if delta.key.kind != "Device":
+            raise AssertionError(f"{delta.key}: {delta.body!r}")
         self.report_delays_ms.append((time.monotonic() - json.loads(delta.body)["sent_s"]) * 1000)
 
     async def until(self, count: int) -> float:
@@ -93,7 +97,8 @@ class Subscriber:
         self._target = count
         self._reached.clear()
         if self.count < count:
-            await self._reached.wait()
+            async with asyncio.timeout(UNTIL_S):  # what is lost never comes
+                await self._reached.wait()
         return time.monotonic()
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from cloudcore.cloudhub.asks import AskRouter
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.server import CloudHub
 from cloudcore.devicecontroller.controller import DeviceController
+from cloudcore.edgecontroller import tokens
 from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
+from cloudcore.edgecontroller.reports import NodeApi
 from cloudcore.edgecontroller.upstream import NodeReports
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informers
@@ -64,6 +67,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             fence=fence,
             samples=SampleFanout(),
             watcher=proxy,
+            asks=AskRouter({tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer}),
         )
         proxy.reach(hub)
         await run_components(

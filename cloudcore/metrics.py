@@ -44,6 +44,7 @@ lag = Gauge(
     _WAY_AND_LANE,
 )
 sessions = Gauge("armadillo_sessions", "Nodes that are joined now.")
+joins_waiting = Gauge("armadillo_joins_waiting", "Nodes that have a turn to join and are not in.")
 session_ends = Counter("armadillo_session_ends", "Streams that ended, by code.", ["code"])
 set_aside = Counter("armadillo_records_set_aside", "Records a node could not keep.", ["kind"])
 # A kind that a node names; only these become labels.
@@ -80,9 +81,12 @@ class PrometheusCounters:
         """Count a record that a node could not keep."""
         set_aside.labels(kind if kind in _KINDS else "other").inc()
 
-    def gauge(self, session_count: int, lags_s: dict[tuple[str, Lane], float]) -> None:
-        """Note sessions and lags."""
+    def gauge(
+        self, session_count: int, waiting_count: int, lags_s: dict[tuple[str, Lane], float]
+    ) -> None:
+        """Note sessions, joins that wait, and lags."""
         sessions.set(session_count)
+        joins_waiting.set(waiting_count)
         for (direction, lane), lag_s in lags_s.items():
             lag.labels(direction, lane.name.lower()).set(lag_s)
 

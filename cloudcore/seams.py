@@ -47,8 +47,9 @@ class RecordSource(Protocol):
     ) -> NodeView:
         """Return the view of `node`; `on_change(key)` is called in the loop for each later change.
 
-        `on_given_up()` is called, also during `open`, when the cluster has given the node up: it has then
-        written states of its own over the node's, and only the node can say what is true.
+        `on_given_up()` is called, also during `open`, when the cluster has given the node up, and when the node is
+        ready again: the cluster has then written states of its own over the node's, and only the node can say
+        what is true.
         """
 
 
@@ -58,6 +59,16 @@ class ReportSink(Protocol):
     async def write(self, node: str, delta: Delta) -> None:
         """Return when `delta` of `node` is durable beyond cloudcore, or can never be (its object is gone,
         the API server calls it invalid: said in the log). Retries what may pass; never raises KubeApiError.
+        """
+
+
+class AskSink(Protocol):
+    """Answers questions of nodes."""
+
+    async def answer(self, node: str, kind: str, body: bytes) -> tuple[int, bytes]:
+        """Return (status, body) as HTTP has them; 404 for a kind that is not known. Raises nothing of its own.
+
+        It is cancelled when the node's stream ends or the deadline of 30 s passes.
         """
 
 

@@ -19,12 +19,15 @@ class Backoff:
         self.attempt = 0
         self._rng = rng or random.Random()
 
-    def next_delay_s(self) -> float:
-        """Return the next delay and count the attempt."""
+    def next_delay_s(self, spread_s: float = 0.0) -> float:
+        """Return the next delay and count the attempt.
+
+        Units:   spread_s: draw from an interval at least that wide, whatever the maximum: many retry at once.
+        """
         # 32 doublings overflow nothing and pass any sane maximum.
         limit_s = min(self.maximum_s, self.minimum_s * 2.0 ** min(self.attempt, 32))
         self.attempt += 1
-        return self._rng.uniform(0.0, limit_s)
+        return self._rng.uniform(0.0, max(limit_s, spread_s))
 
     def reset(self) -> None:
         """Forget past failures; call it when the peer did something useful, not when it accepted."""

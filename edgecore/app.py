@@ -18,7 +18,9 @@ from edgecore.edged.kubelet.server import KubeletServer
 from edgecore.edged.node.reporter import NodeReporter, node_address
 from edgecore.edged.pods.events import EventRecorder, EventSubject
 from edgecore.edged.pods.manager import Edged
-from edgecore.edged.runtime import ContainerRuntime
+from edgecore.edged.stats.collector import Collector
+from edgecore.edged.stats.provider import NodeStats
+from edgecore.edged.usage import MeteredRuntime
 from edgecore.edgehub.applying import EventOf, Rejection
 from edgecore.edgehub.client import EdgeHub
 from edgecore.eventbus.broker import EmbeddedBroker
@@ -59,8 +61,10 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         runtime=runtime,
         address=address,
         uplink=hub,
+        node_labels=settings.node.labels,
     )
-    documents = Documents(settings, store, runtime, edged, None, render_metrics)
+    stats = node_stats(settings.pods, node, runtime)
+    documents = Documents(settings, store, runtime, edged, stats, render_metrics)
     kubelet = KubeletServer(store, runtime, edged, documents, Path(settings.pods.log_dir))
     hub.serve_streams(kubelet.serve)
     components: list[Component] = [store]
@@ -80,6 +84,18 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         await runtime.close()
 
 
+def node_stats(settings: PodSettings, node: str, runtime: MeteredRuntime) -> NodeStats:
+    """Return the node's stats: the `StatsProvider` of the kubelet endpoints."""
+    collector = Collector(
+        runtime,
+        node,
+        volume_root=Path(settings.root_dir) / "volumes",
+        log_root=Path(settings.log_dir),
+        disk_use_keep_s=settings.disk_use_interval_s,
+    )
+    return NodeStats(collector)
+
+
 def rejection_events(node: str) -> EventOf:
     """Return what makes the Event on this node for a record that it cannot keep."""
     recorder, subject = EventRecorder(node, time.time), EventSubject("Node", "", node, node)
@@ -91,7 +107,7 @@ def rejection_events(node: str) -> EventOf:
     return event_of
 
 
-def choose_runtime(settings: PodSettings, node: str) -> ContainerRuntime:
+def choose_runtime(settings: PodSettings, node: str) -> MeteredRuntime:
     """Return the runtime that the settings ask for; `auto` is CRI on a machine that has a CRI runtime.
 
     Not "if it answers now": at boot the agent may be first, and its pods must not run as processes by accident.

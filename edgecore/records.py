@@ -98,3 +98,9 @@ class Uplink(Protocol):
 
     def offer(self, report: Report) -> None:
         """Send `report` if a session is live, newest per key; forget it otherwise. Never blocks."""
+
+    async def ask(self, kind: str, body: bytes) -> bytes:
+        """Return cloudcore's answer to one question (docs/protocol.md, section 10).
+
+        Raises:  AskError: no session is live or it ended, the deadline of 30 s passed, or the answer is a refusal.
+        """

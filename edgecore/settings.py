@@ -89,13 +89,22 @@ class PodSettings:
     cri_socket: str = "/run/containerd/containerd.sock"
     root_dir: str = "/var/lib/armadillo/pods"  # volumes, generated /etc/hosts, process sandboxes
     log_dir: str = "/var/log/pods"
+    # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
+    # upstream's kubelet has it. Links are followed before a path is judged.
+    allowed_host_paths: tuple[str, ...] = ("/",)
     status_interval_s: float = 10.0  # node status is computed this often, sent when it changed
     lease_interval_s: float = 10.0  # and the lease lasts four of them, as upstream
     node_report_interval_s: float = 300.0  # and sent unchanged this often
+    disk_use_interval_s: float = (
+        60.0  # folders of pods are measured again this often, as kubelet's volumes
+    )
 
     def __post_init__(self) -> None:
         """Refuse an unknown runtime."""
         require_one_of("pods.runtime", self.runtime, ("auto", "cri", "process"))
+        for path in self.allowed_host_paths:
+            if not path.startswith("/") or ".." in path.split("/"):
+                raise ValueError(f"pods.allowed_host_paths: {path!r} is not absolute, or has '..'")
 
 
 @dataclass(frozen=True)

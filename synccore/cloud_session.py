@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from synccore.asking import Answers, Asked
 from synccore.codec import encode_batch
 from synccore.errors import LimitError, UnexpectedMessageError, VersionMismatchError
 from synccore.index import RecordIndex
@@ -14,6 +15,7 @@ from synccore.messages import (
     MAX_INVENTORY_BYTES,
     MAX_INVENTORY_PAGE_BYTES,
     PROTOCOL_VERSION,
+    Ask,
     CloudMessage,
     Delta,
     Hello,
@@ -68,8 +70,17 @@ class CloudSession(Session[CloudMessage]):
     # More than the edge's, so that of the two only the edge pings: at five thousand nodes that is half the messages.
     PATIENCE = 1.5
 
-    def __init__(self, now: float, *, heartbeat_s: float, window_frames: int) -> None:
+    def __init__(
+        self,
+        now: float,
+        *,
+        heartbeat_s: float,
+        window_frames: int,
+        spread_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Units: spread_s: over how long all nodes should spread their dials, if they were cut now."""
         super().__init__(now, heartbeat_s, window_frames)
+        self._spread = spread_s
         self._hello: Hello | None = None
         self._index = RecordIndex()
         self._read: Callable[[ObjectKey], Delta | None] = lambda _key: None
@@ -79,6 +90,7 @@ class CloudSession(Session[CloudMessage]):
         self._pending: dict[Lane, dict[ObjectKey, int]] = {Lane.PODS: {}, Lane.TWINS: {}}
         self._next_change_id: Callable[[], int] = lambda: 0
         self._forget: list[int] = []
+        self._answers: Answers | None = None  # made with the first question: most nodes are idle
 
     def accept(
         self,
@@ -97,7 +109,8 @@ class CloudSession(Session[CloudMessage]):
         in_sync = self._hello.digest == index.digest()
         self._inventory_done = in_sync
         self.state = State.LIVE if in_sync else State.SYNCING
-        self._outgoing.append(Welcome(in_sync, self.heartbeat_s, self.window_frames, session_id))
+        terms = (in_sync, self.heartbeat_s, self.window_frames, session_id)
+        self._outgoing.append(Welcome(*terms, spread_s=self._spread()))
         self._outgoing.append(self._ping())  # it measures the link while that is empty
         return in_sync
 
@@ -107,8 +120,13 @@ class CloudSession(Session[CloudMessage]):
 
     def ask_reports(self) -> None:
         """Ask the node to report every state again. Only once it is accepted."""
-        if self.state in (State.SYNCING, State.LIVE):
+        if self.state in (State.SYNCING, State.LIVE) and ReportAll() not in self._outgoing:
             self._outgoing.append(ReportAll())
+
+    def answer(self, number: int, status: int, body: bytes) -> None:
+        """Answer a question that `receive()` returned; after the end of the session it does nothing."""
+        if self._answers is not None and self.state is not State.CLOSED:
+            self._outgoing.append(self._answers.answer(number, status, body))
 
     @property
     def pending_count(self) -> int:
@@ -195,8 +213,19 @@ class CloudSession(Session[CloudMessage]):
             self._inventory_done = True
         return []
 
+    def _spread_s(self) -> float:
+        return self._spread()
+
     def _on_rejected(self, rejected: Rejected, _now: float) -> list[Any]:
         return [SetAside(rejected)]
+
+    def _on_ask(self, ask: Ask, _now: float) -> list[Any]:
+        self._answers = self._answers or Answers()
+        taken = self._answers.take(ask)
+        if isinstance(taken, Asked):
+            return [taken]
+        self._outgoing.append(taken)
+        return []
 
     _TAKES_BLOCKS = True
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
@@ -205,6 +234,8 @@ class CloudSession(Session[CloudMessage]):
         (State.SYNCING, Inventory): _on_inventory,
         (State.SYNCING, Rejected): _on_rejected,
         (State.LIVE, Rejected): _on_rejected,
+        (State.SYNCING, Ask): _on_ask,
+        (State.LIVE, Ask): _on_ask,
         (State.SYNCING, TunnelOpened): Session._on_tunnel,
         (State.LIVE, TunnelOpened): Session._on_tunnel,
     }

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from synccore.asking import Questions
 from synccore.errors import LimitError, VersionMismatchError
 from synccore.messages import (
     MAX_INVENTORY_PAGE_BYTES,
     PROTOCOL_VERSION,
+    Answer,
     Delta,
     EdgeMessage,
     Hello,
     Inventory,
     Lane,
+    Pong,
     Rejected,
     ReportAll,
     State,
@@ -55,11 +58,25 @@ class EdgeSession(Session[EdgeMessage]):
     def __init__(self, hello: Hello, inventory: Callable[[], bytes], now: float) -> None:
         super().__init__(now, JOIN_HEARTBEAT_S, window_frames=1)
         self._inventory = inventory
+        # Over how long to spread the first dial once this link is lost; every Pong brings it up to date.
+        self.spread_s = 0.0
+        self._questions = Questions()
         self._outgoing.append(hello)
 
     def rejected(self, lane: Lane, delta: Delta, reason: str) -> None:
         """Tell the cloud that `delta` cannot be kept here; call it before `committed()` of its frame."""
         self._outgoing.append(Rejected(lane, delta.key, delta.version, delta.change_id, reason))
+
+    def ask(self, kind: str, body: bytes) -> int:
+        """Queue a question; return its id. Only once the cloud has welcomed us. Raises: AskError."""
+        assert self.state in (State.SYNCING, State.LIVE)
+        ask = self._questions.put(kind, body)
+        self._outgoing.append(ask)
+        return ask.id
+
+    def forget_ask(self, number: int) -> None:
+        """Give up on a question: it came to its deadline, or nobody waits for it."""
+        self._questions.forget(number)
 
     def _on_welcome(self, welcome: Welcome, _now: float) -> list[Any]:
         if welcome.protocol != PROTOCOL_VERSION:
@@ -70,6 +87,7 @@ class EdgeSession(Session[EdgeMessage]):
         if not 1 <= welcome.window_frames <= WINDOW_LIMIT_FRAMES:
             raise LimitError("window frames", welcome.window_frames, WINDOW_LIMIT_FRAMES)
         self.heartbeat_s, self.window_frames = welcome.heartbeat_s, welcome.window_frames
+        self.spread_s = welcome.spread_s
         self.state = State.LIVE if welcome.in_sync else State.SYNCING
         self._outgoing.append(
             self._ping()
@@ -77,6 +95,10 @@ class EdgeSession(Session[EdgeMessage]):
         if not welcome.in_sync:
             self._queue_inventory()
         return [Joined(welcome.in_sync, welcome.session_id)]
+
+    def _on_pong(self, pong: Pong, now: float) -> list[Any]:
+        self.spread_s = pong.spread_s
+        return super()._on_pong(pong, now)
 
     def _queue_inventory(self) -> None:
         entries = self._inventory()
@@ -92,12 +114,19 @@ class EdgeSession(Session[EdgeMessage]):
     def _on_report_all(self, _report_all: ReportAll, _now: float) -> list[Any]:
         return [ReportsWanted()]
 
+    def _on_answer(self, answer: Answer, _now: float) -> list[Any]:
+        return list(self._questions.take(answer))
+
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
         **Session._STEPS,
         (State.JOINING, Welcome): _on_welcome,
+        (State.SYNCING, Pong): _on_pong,
+        (State.LIVE, Pong): _on_pong,
         (State.SYNCING, Synced): _on_synced,
         (State.SYNCING, ReportAll): _on_report_all,
         (State.LIVE, ReportAll): _on_report_all,
+        (State.SYNCING, Answer): _on_answer,
+        (State.LIVE, Answer): _on_answer,
         (State.SYNCING, TunnelOpen): Session._on_tunnel,
         (State.LIVE, TunnelOpen): Session._on_tunnel,
     }

@@ -23,6 +23,11 @@ MAX_BODY_BYTES = 2 << 20
 # 16 bytes a record; 1 MiB pages hold 65,536 records, five times what one node was ever seen to hold.
 MAX_INVENTORY_PAGE_BYTES = 1 << 20
 MAX_INVENTORY_BYTES = 16 << 20
+# A token is 2 KiB at most and a question less; on a slow link an answer of this size is seconds before a lease.
+MAX_ASK_BYTES = 64 << 10
+# Twice as many as pods start at once on a gateway; more is a loop.
+MAX_OUTSTANDING_ASKS = 64
+ASK_DEADLINE_S = 30.0
 
 
 class ObjectKey(NamedTuple):
@@ -109,7 +114,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """First message of the cloud: the terms of the session."""
+    """First message of the cloud: the terms of the session.
+
+    Units:   spread_s: over how long all nodes should spread their first dials if this link is lost.
+    """
 
     in_sync: bool
     heartbeat_s: float
@@ -117,6 +125,7 @@ class Welcome:
     session_id: str
     max_frame_bytes: int = MAX_FRAME_BYTES
     protocol: int = PROTOCOL_VERSION
+    spread_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +180,24 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Edge to cloud: answer this once; ids count from 1 in each session."""
+
+    id: int
+    kind: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Cloud to edge: the answer to the Ask of that id; `status` as HTTP's."""
+
+    id: int
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Answer me."""
 
@@ -179,9 +206,13 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The answer to the Ping of that number."""
+    """The answer to the Ping of that number, and to all before it.
+
+    Units:   spread_s: of the cloud: as in Welcome, as of now.
+    """
 
     number: int
+    spread_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +276,7 @@ EdgeMessage = (
     | Pong
     | Close
     | Rejected
+    | Ask
     | TunnelOpened
     | TunnelBytes
     | TunnelCredit
@@ -256,6 +288,7 @@ CloudMessage = (
     | Ack
     | Synced
     | ReportAll
+    | Answer
     | Ping
     | Pong
     | Close

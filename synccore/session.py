@@ -19,6 +19,7 @@ from synccore.compression import UNTOUCHED_LANES, restore, shrink
 from synccore.errors import FrameNumberError, LimitError, SessionClosedError, UnexpectedMessageError
 from synccore.lanes import MAX_WAITING_FRAMES, LaneQueue
 from synccore.messages import (
+    MAX_DELTAS_PER_FRAME,
     MAX_FRAME_BYTES,
     Ack,
     Close,
@@ -36,6 +37,10 @@ from synccore.messages import (
 )
 from synccore.samples import is_block
 from synccore.tunnels import Tunnels
+
+# Messages that may wait to be written to a peer which goes on talking. What answers a peer is coalesced, so only one
+# that is not read from comes here: by having frames of 4,096 odd records refused, one after the other.
+MAX_WAITING_MESSAGES = 4 * MAX_DELTAS_PER_FRAME
 
 
 class PeerSilentError(TransportError):
@@ -82,13 +87,14 @@ class _SendLane:
 
 
 class _ReceiveLane:
-    """Numbers of one lane: last received, last made durable; and when each in between came."""
+    """Numbers of one lane: last received, last made durable, last acknowledged; and when what is not durable came."""
 
-    __slots__ = ("came_at", "committed", "received")
+    __slots__ = ("acknowledged", "came_at", "committed", "received")
 
     def __init__(self) -> None:
         self.received = 0
         self.committed = 0
+        self.acknowledged = 0  # in what `outgoing()` gave
         self.came_at: list[float] = []
 
 
@@ -100,7 +106,11 @@ class Session(Generic[M]):
     def __init__(self, now: float, heartbeat_s: float, window_frames: int) -> None:
         self.state = State.JOINING
         self.heartbeat_s, self.window_frames = heartbeat_s, window_frames
-        self._outgoing: list[M | Frame | Ack | Ping | Pong | Close | TunnelMessage] = []
+        self._outgoing: list[M | Frame | Ack | Ping | TunnelMessage] = []
+        # What answers the peer: it must not grow with what a peer says that does not read. Of each only the newest.
+        self._pong: Pong | None = None
+        self._unacknowledged: set[Lane] = set()
+        self._closing: Close | None = None
         # Made when a lane is first used: a cloud holds thousands of sessions, and most of them are idle.
         self._sending: defaultdict[Lane, _SendLane] = defaultdict(_SendLane)
         self._receiving: defaultdict[Lane, _ReceiveLane] = defaultdict(_ReceiveLane)
@@ -120,6 +130,10 @@ class Session(Generic[M]):
         try:
             if step is None:
                 raise UnexpectedMessageError(type(message).__name__, self.state.name)
+            if len(self._outgoing) > MAX_WAITING_MESSAGES:
+                raise LimitError(
+                    "messages that wait to be read", len(self._outgoing), MAX_WAITING_MESSAGES
+                )
             return step(self, message, now)
         except ProtocolError as exc:
             self.close(exc.code, str(exc))
@@ -131,14 +145,29 @@ class Session(Generic[M]):
         Frames come a turn at a time, so that what is queued meanwhile can go before the rest of a flood.
         """
         self._now = self._now if now is None else now
-        sent, self._outgoing = self._outgoing, []
+        sent: list[Any] = self._outgoing
+        self._outgoing = []
         if self._tunnels is not None and self.state is not State.CLOSED:
             sent += self._tunnels.take_control()
+        sent += self._replies()
         if self._queue and self.state is not State.CLOSED:
             sent += self._queue.take()
             if self._queue.link.wants_probe:
                 sent.append(self._ping())
         return sent
+
+    def _replies(self) -> list[Any]:
+        """Return and forget what answers the peer; the Close is last of all."""
+        answers: list[Any] = [] if self._pong is None else [self._pong]
+        for lane in self._unacknowledged:
+            receiving = self._receiving[lane]
+            receiving.acknowledged = receiving.committed
+            answers.append(Ack(lane, receiving.committed))
+        if self._closing is not None:
+            answers.append(self._closing)
+        self._pong = self._closing = None
+        self._unacknowledged.clear()
+        return answers
 
     def tick(self, now: float) -> None:
         """Keep time: ping when it is due. Call it at least four times a heartbeat.
@@ -151,14 +180,17 @@ class Session(Generic[M]):
             self.state = State.CLOSED
             raise PeerSilentError(silent_s)
         joined = self.state in (State.SYNCING, State.LIVE)
-        if joined and now - self._pinged_at >= self.heartbeat_s * self.PATIENCE:
+        due = now - self._pinged_at >= self.heartbeat_s * self.PATIENCE
+        # What waits to be written will be answered too, so a second ping behind it says nothing.
+        if joined and due and not self._outgoing:
             self._outgoing.append(self._ping())
 
     @property
     def has_outgoing(self) -> bool:
         """Whether `outgoing()` has something; frames that wait for the link to take more do not count."""
         control = self._tunnels is not None and self._tunnels.has_control
-        return bool(self._outgoing or control or (self._queue and self._queue.has_turn))
+        answers = self._pong or self._unacknowledged or self._closing or control
+        return bool(self._outgoing or answers or (self._queue and self._queue.has_turn))
 
     def room(self, lane: Lane) -> int:
         """Return how many more frames of `lane` may be queued: the window has room, and few wait already."""
@@ -209,7 +241,7 @@ class Session(Generic[M]):
         assert receiving.committed < number <= receiving.received
         del receiving.came_at[: number - receiving.committed]
         receiving.committed = number
-        self._outgoing.append(Ack(lane, number))
+        self._unacknowledged.add(lane)
 
     @property
     def tunnels(self) -> Tunnels:
@@ -222,7 +254,7 @@ class Session(Generic[M]):
     def close(self, code: str, reason: str, retry_after_s: float = 0.0) -> None:
         """End the session: one Close, then nothing."""
         if self.state is not State.CLOSED:
-            self._outgoing.append(Close(code, reason, retry_after_s))
+            self._closing = Close(code, reason, retry_after_s)
             self._queue.clear()
             self._tunnels = None
             self.state = State.CLOSED
@@ -240,7 +272,8 @@ class Session(Generic[M]):
         if frame.number != receiving.received + 1:
             expected = str(receiving.received + 1)
             raise FrameNumberError("frame", frame.lane.name, frame.number, expected)
-        if frame.number - receiving.committed > self.window_frames:
+        # Of what was acknowledged, not of what is durable: a peer that does not read has no more window than that.
+        if frame.number - receiving.acknowledged > self.window_frames:
             raise LimitError("frames in flight", frame.number, self.window_frames)
         batch = restore(frame.compression, frame.batch, frame.raw_bytes)
         is_readings = self._TAKES_BLOCKS and is_block(batch)
@@ -260,8 +293,12 @@ class Session(Generic[M]):
 
     def _on_ping(self, ping: Ping, now: float) -> list[Any]:
         self._pinged_at = now  # its answer serves both: who is pinged in time need not ping
-        self._outgoing.append(Pong(ping.number))
+        self._pong = Pong(ping.number, self._spread_s())
         return []
+
+    def _spread_s(self) -> float:
+        """Return what the peer should know of spreading its dials; an edge is not dialled."""
+        return 0.0
 
     def _on_pong(self, pong: Pong, now: float) -> list[Any]:
         if pong.number > self._pings:

@@ -19,6 +19,8 @@ class Certificates:
     cloudcore: KeyPair
     admin: KeyPair
     cloudcore_client: KeyPair
+    nodeproxy: KeyPair
+    kubelet_client: KeyPair
     nodes: dict[str, KeyPair]
 
 
@@ -42,5 +44,10 @@ def issue_certificates(folder: Path, nodes: Sequence[str]) -> Certificates:
         cloudcore=issue("cloudcore", "cloudcore", hosts=here),
         admin=issue("admin", "kubernetes-admin", ("system:masters",)),
         cloudcore_client=issue("cloudcore-client", "armadillo:cloudcore", ("armadillo:cloudcore",)),
+        nodeproxy=issue("nodeproxy", "nodeproxy", hosts=here),
+        # As kubeadm names it: what an API server shows to kubelets.
+        kubelet_client=issue(
+            "kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",)
+        ),
         nodes={node: issue(node, f"system:node:{node}", ("system:nodes",)) for node in nodes},
     )

@@ -18,12 +18,22 @@ class Admission:
     """
 
     def __init__(self, rate_per_s: float, burst_count: int) -> None:
+        self._rate_per_s, self._burst_count = rate_per_s, burst_count
         self._apart_s, self._burst_s = 1.0 / rate_per_s, burst_count / rate_per_s
         self._next_turn = float("-inf")
         self._turns: dict[str, float] = {}  # in order of their time, as they were given
 
     def __len__(self) -> int:
         return len(self._turns)
+
+    def waiting_count(self, now: float) -> int:
+        """Return how many nodes have a turn that is still to come, or was not taken yet and is not lost."""
+        self._forget_lost(now)
+        return len(self._turns)
+
+    def spread_s(self, node_count: int) -> float:
+        """Return over how long so many nodes should spread their dials, so that each finds its turn at once."""
+        return max(0, node_count - self._burst_count) / self._rate_per_s
 
     def wait_s(self, node: str, now: float, *, at_least_s: float = 0.0) -> float:
         """Return 0.0 if `node` may come in now, else in how many seconds it should try again.

@@ -11,7 +11,15 @@ UP, DOWN = "up", "down"  # from the edge, to the edge
 # Codes of docs/protocol.md, section 6. A peer's own words must not become labels: they have no bound.
 KNOWN_CODES = frozenset(
     {
-        *("NOT_READY", "NOT_NOW", "NODE_NAME_IN_USE", "SUPERSEDED", "DRAINING", "FORBIDDEN"),
+        *(
+            "NOT_READY",
+            "NOT_NOW",
+            "NODE_NAME_IN_USE",
+            "STALE_DATABASE",
+            "SUPERSEDED",
+            "DRAINING",
+            "FORBIDDEN",
+        ),
         *("VERSION_MISMATCH", "UNEXPECTED_MESSAGE", "UNKNOWN_MESSAGE", "BAD_FRAME", "BAD_NUMBER"),
         *("TOO_LARGE", "SILENT", "LINK_LOST"),
     }
@@ -38,5 +46,10 @@ class HubCounters(Protocol):
     def set_aside(self, kind: str) -> None:
         """Count a record that a node could not keep."""
 
-    def gauge(self, session_count: int, lags_s: dict[tuple[str, Lane], float]) -> None:
-        """Note how many nodes are joined, and the age of the oldest unacknowledged frame per direction and lane."""
+    def gauge(
+        self, session_count: int, waiting_count: int, lags_s: dict[tuple[str, Lane], float]
+    ) -> None:
+        """Note how many nodes are joined, how many wait for their turn, and the lag per direction and lane.
+
+        Units:   lags_s: age of the oldest frame that is not acknowledged.
+        """

@@ -16,14 +16,24 @@ from cloudcore.cloudhub.registry import NodeRegistry, RefusedError
 from cloudcore.cloudhub.reports import ReportQueue
 from cloudcore.cloudhub.samples import SampleQueue, TakenBlocks
 from cloudcore.cloudhub.streams import CloudStreams
-from cloudcore.seams import NodeView, NodeWatcher, RecordSource, ReportSink, SampleSink
+from cloudcore.seams import AskSink, NodeView, NodeWatcher, RecordSource, ReportSink, SampleSink
 from corekit.bytestream import ByteStream
 from corekit.errors import EdgeError, ProtocolError, TransportError
 from corekit.failpoints import failpoint
 from corekit.logs import log_change
+from synccore.asking import TOO_LATE, Asked
 from synccore.cloud_session import CloudSession, Joining, Sent, SetAside
 from synccore.errors import SessionClosedError
-from synccore.messages import CloudMessage, EdgeMessage, Frame, Hello, Lane, ObjectKey, State
+from synccore.messages import (
+    ASK_DEADLINE_S,
+    CloudMessage,
+    EdgeMessage,
+    Frame,
+    Hello,
+    Lane,
+    ObjectKey,
+    State,
+)
 from synccore.session import Acknowledged, PeerSilentError, Received
 from synccore.tunnels import StreamAnswered, StreamCame, StreamGone, StreamRoom
 
@@ -32,6 +42,8 @@ logger = logging.getLogger(__name__)
 NOT_READY_RETRY_S = 1.0
 # A Close is worth this long to a peer that does not read; then its stream is cut.
 CLOSE_TIMEOUT_S = 1.0
+# A turn is waited for on the open stream, up to a heartbeat and this: the edge expects its Welcome within 30 s.
+MAX_TURN_WAIT_S = 15.0
 
 
 class EndedError(EdgeError):
@@ -59,6 +71,7 @@ class Surroundings:
     source: RecordSource
     sink: ReportSink
     samples: SampleSink
+    asks: AskSink
     taken: TakenBlocks
     registry: NodeRegistry
     fence: DatabaseFence
@@ -170,6 +183,9 @@ class NodeLink:
                 self._log("acknowledged", [sent for token in tokens for sent in token])
             case StreamAnswered() | StreamCame() | StreamRoom() | StreamGone():
                 self._streams.handle(event)
+            case Asked():
+                assert self._group is not None
+                self._group.create_task(self._answer(event), name=f"{self._node} answer")
             case SetAside(rejected=rejected):
                 self._hub.counters.set_aside(rejected.key.kind)
                 logger.warning(
@@ -178,6 +194,16 @@ class NodeLink:
                     rejected.reason,
                     extra={"node": self._node, "change": f"{rejected.change_id:x}"},
                 )
+
+    async def _answer(self, asked: Asked) -> None:
+        """Answer one question; the session bounds how many of these run."""
+        try:
+            async with asyncio.timeout(ASK_DEADLINE_S):
+                status, body = await self._hub.asks.answer(self._node, asked.kind, asked.body)
+        except TimeoutError:
+            status, body = TOO_LATE, b"the Kubernetes API did not answer in time"
+        self._session.answer(asked.id, status, body)
+        self._to_send.set()
 
     def _take_block(self, received: Received) -> None:
         if self._samples is None:
@@ -220,7 +246,7 @@ class NodeLink:
             retry_after_s = hub.admission.wait_s(self._node, now, at_least_s=NOT_READY_RETRY_S)
             raise RefusedError("NOT_READY", "cloudcore is still listing", retry_after_s)
         wait_s = hub.admission.wait_s(self._node, now)
-        if 0 < wait_s <= self._session.heartbeat_s:
+        if 0 < wait_s <= min(self._session.heartbeat_s, MAX_TURN_WAIT_S):
             # Soon: it waits where it is. A second TLS handshake would cost more than all that follows.
             await asyncio.sleep(wait_s)
             wait_s = hub.admission.wait_s(self._node, hub.clock())

@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from cloudcore.cloudhub.admission import Admission
+from cloudcore.cloudhub.asks import NothingToAsk
 from cloudcore.cloudhub.counters import DOWN, KNOWN_CODES, UP, HubCounters
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.link import NodeLink, Surroundings, end_code, expected_end
@@ -21,6 +22,7 @@ from cloudcore.cloudhub.registry import NodeRegistry
 from cloudcore.cloudhub.samples import TakenBlocks
 from cloudcore.samples import SampleFanout
 from cloudcore.seams import (
+    AskSink,
     NodeWatcher,
     NoWatcher,
     RecordSource,
@@ -48,6 +50,8 @@ _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 _STOP_GRACE_S = 1.0
 # Silence is noticed this much of a heartbeat late at most.
 TICKS_PER_HEARTBEAT = 8
+# A storm is over in half a minute: gauges that are older than this do not show it.
+GAUGES_S = 1.0
 # One lives, one takes over from it; more is a broken or hostile node, and each costs memory before it said Hello.
 MAX_STREAMS_PER_NODE = 4
 
@@ -97,6 +101,7 @@ class CloudHub:
         fence: DatabaseFence | None = None,
         samples: SampleSink | None = None,
         watcher: NodeWatcher | None = None,
+        asks: AskSink | None = None,
     ) -> None:
         self._settings, self._counters = settings, counters
         # A dead predecessor is noticed within two heartbeats; asking sooner changes nothing.
@@ -106,6 +111,7 @@ class CloudHub:
             source=source,
             sink=sink,
             samples=samples or SampleFanout(),
+            asks=asks or NothingToAsk(),
             taken=TakenBlocks(),
             registry=self._registry,
             fence=fence or DatabaseFence(),
@@ -155,9 +161,9 @@ class CloudHub:
         await self._server.start()
         logger.info("cloudhub: serving on %s", self._settings.address)
         # Not wait_for_termination(): cancelling that one cancels the server's own shutdown too.
-        while True:
-            await asyncio.sleep(self._settings.heartbeat_s / TICKS_PER_HEARTBEAT)
-            self._tick(time.monotonic())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_time(), name="cloudhub_time")
+            group.create_task(self._keep_gauges(), name="cloudhub_gauges")
 
     async def open_stream(self, node: str, target: str) -> ByteStream:
         """Open a byte stream at `node`. Raises: StreamRefusedError, StreamBrokenError."""
@@ -183,6 +189,7 @@ class CloudHub:
             time.monotonic(),
             heartbeat_s=self._settings.heartbeat_s,
             window_frames=self._settings.window_frames,
+            spread_s=self._spread_s,
         )
         link = NodeLink(node, _ServerStream(context), session, self._surroundings)
         self._links.add(link)
@@ -199,15 +206,30 @@ class CloudHub:
             if not self._streams[node]:
                 del self._streams[node]
 
-    def _tick(self, now: float) -> None:
+    def _spread_s(self) -> float:
+        return self._surroundings.admission.spread_s(len(self._registry))
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_s / TICKS_PER_HEARTBEAT)
+            now = time.monotonic()
+            for link in list(self._links):
+                link.tick(now)
+
+    async def _keep_gauges(self) -> None:
+        while True:
+            self._gauge(time.monotonic())
+            await asyncio.sleep(GAUGES_S)
+
+    def _gauge(self, now: float) -> None:
         lags_s: dict[tuple[str, Lane], float] = {
             (way, lane): 0.0 for way in (UP, DOWN) for lane in Lane
         }
-        for link in list(self._links):
-            link.tick(now)
+        for link in self._links:
             for which, lag_s in link.lags_s(now).items():
                 lags_s[which] = max(lags_s[which], lag_s)
-        self._counters.gauge(len(self._registry), lags_s)
+        waiting_count = self._surroundings.admission.waiting_count(now)
+        self._counters.gauge(len(self._registry), waiting_count, lags_s)
 
     def _note_end(self, node: str, reasons: Sequence[BaseException]) -> None:
         """Say why a stream ended: what was said or broken explains a link that is lost with it."""

@@ -15,10 +15,11 @@ from cloudcore.edgecontroller.bodies import BodyFetcher
 from cloudcore.edgecontroller.heldback import HeldBack
 from cloudcore.edgecontroller.holdings import Holdings, Move
 from cloudcore.edgecontroller.nodes import (
+    Standing,
     is_edge_node,
-    is_given_up,
     recorded_database,
     recorded_endpoint,
+    standing_of,
 )
 from cloudcore.edgecontroller.references import Placement, place_device, place_pod
 from cloudcore.kube.client import KubeClient
@@ -69,7 +70,7 @@ class EdgeController:
         self._fetched_at: dict[ObjectKey, str] = {}  # resourceVersion behind a fetched record
         self._views: dict[str, list[_View]] = {}
         self._agents: set[str] = set()
-        self._given_up: set[str] = set()
+        self._standings: dict[str, Standing] = {}  # of nodes that are not ready
         self._ready = False
         self._held_back = HeldBack()
         self._asked_at: dict[str, float] = {}
@@ -144,7 +145,8 @@ class EdgeController:
     ) -> _View:
         """Return the view of `node`."""
         view = _View(self, node, on_change, on_given_up)
-        if node in self._given_up or self._nodes.get(ObjectKey(NODES.kind, "", node)) is None:
+        given_up = self._standing(node) is Standing.GIVEN_UP
+        if given_up or self._nodes.get(ObjectKey(NODES.kind, "", node)) is None:
             on_given_up()
         self._views.setdefault(node, []).append(view)
         for key in self._holdings.held(node):
@@ -257,7 +259,7 @@ class EdgeController:
 
     def _node_changed(self, obj: KubeObject) -> None:
         node = obj.key.name
-        self._note_given_up(node, is_given_up(obj.body))
+        self._note_standing(node, standing_of(obj.body))
         if not is_edge_node(obj.body):
             self._agents.discard(node)
         elif node not in self._agents:
@@ -265,16 +267,27 @@ class EdgeController:
             for key in self._holdings.held(node):
                 self._fetch_if_stale(key)
 
-    def _note_given_up(self, node: str, given_up: bool) -> None:  # noqa: FBT001
-        if not given_up:
-            self._given_up.discard(node)
-        elif node not in self._given_up:
-            self._given_up.add(node)
+    def _standing(self, node: str) -> Standing:
+        return self._standings.get(node, Standing.READY)
+
+    def _note_standing(self, node: str, standing: Standing) -> None:
+        """Ask for every state when the node was given up, and when it is ready again.
+
+        While it was not ready the cluster may have called its pods not ready: upstream once, when the node fell
+        silent, kubecore over and over, also when the node itself said so. Only what is said afterwards stays.
+        """
+        before = self._standing(node)
+        if standing is before:
+            return
+        self._standings.pop(node, None)
+        if standing is not Standing.READY:
+            self._standings[node] = standing
+        if standing is not Standing.NOT_READY:
             for view in self._views.get(node, ()):
                 view.on_given_up()
 
     def _node_gone(self, key: ObjectKey) -> None:
-        self._given_up.discard(key.name)
+        self._standings.pop(key.name, None)
         self._agents.discard(key.name)
         # Deleted by hand while it is connected: its next full report, minutes away, would register it again.
         for view in self._views.get(key.name, ()):

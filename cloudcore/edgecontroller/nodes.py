@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import NamedTuple
 
 import msgspec
 
-from cloudcore.edgecontroller.reports import REPLACE, NodeApi, RefusedError, decode, encode
+from cloudcore.edgecontroller.reports import (
+    REPLACE,
+    NodeApi,
+    RefusedError,
+    decode,
+    encode,
+    whole_conditions,
+)
 from cloudcore.kube.client import STRATEGIC_PATCH
 from cloudcore.kube.errors import KubeConflictError, KubeNotFoundError
 from cloudcore.kube.informer import Informer
@@ -24,6 +32,15 @@ DATABASE_ANNOTATION = "armadillo.edge/database"
 # Where the API server reaches the node through cloudcore, as last written into its status: caches keep no status.
 ENDPOINT_ANNOTATION = "armadillo.edge/kubelet-endpoint"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
+NOT_READY_TAINT = "node.kubernetes.io/not-ready"
+
+
+class Standing(Enum):
+    """What the cluster holds of a node, as its taints say."""
+
+    READY = "ready"
+    NOT_READY = "not ready"  # the node said so itself, or has not said anything yet
+    GIVEN_UP = "given up"  # it was not heard of
 
 
 class _Labelled(msgspec.Struct):
@@ -116,17 +133,19 @@ def recorded_endpoint(body: bytes) -> str:
     return annotations.get(ENDPOINT_ANNOTATION, "")
 
 
-def is_given_up(body: bytes) -> bool:
-    """Tell whether the cluster has given up the Node in `body`: it calls it unreachable.
+def standing_of(body: bytes) -> Standing:
+    """Return what the cluster holds of the Node in `body`.
 
-    The condition Ready=Unknown says it first, but caches keep no status; node lifecycle controllers set the
-    taint together with it.
+    The condition Ready says it first, but caches keep no status; node lifecycle controllers set the taints
+    together with it.
     """
     try:
-        taints = _taints_decoder.decode(body).spec.taints or []
+        taints = {taint.key for taint in _taints_decoder.decode(body).spec.taints or []}
     except msgspec.DecodeError:
-        return False
-    return any(taint.key == UNREACHABLE_TAINT for taint in taints)
+        return Standing.READY
+    if UNREACHABLE_TAINT in taints:
+        return Standing.GIVEN_UP
+    return Standing.NOT_READY if NOT_READY_TAINT in taints else Standing.READY
 
 
 class NodeWriter:
@@ -203,6 +222,8 @@ class NodeWriter:
             # The first InternalIP is the one that an API server dials.
             first = [_Address("InternalIP", endpoint.address)] if endpoint else []
             status["addresses"] = [REPLACE, *first, *addresses]
+        if "conditions" in status:
+            status["conditions"] = whole_conditions(report.status["conditions"])
         path = NODES.path(ObjectKey("Node", "", node), "status")
         # Strategic: conditions of others (a network plugin's) are merged by type and stay.
         await self._api.patch(node, path, encode({"status": status}), STRATEGIC_PATCH)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from cloudcore.edgecontroller.references import place_pod
-from cloudcore.edgecontroller.reports import REPLACE, NodeApi, RefusedError, decode, encode
+from cloudcore.edgecontroller.reports import (
+    REPLACE,
+    NodeApi,
+    RefusedError,
+    decode,
+    encode,
+    whole_conditions,
+)
 from cloudcore.kube.client import STRATEGIC_PATCH
 from cloudcore.kube.errors import KubeConflictError, KubeNotFoundError
 from cloudcore.kube.informer import Informer
@@ -75,6 +82,8 @@ class PodWriter:
         for name in MERGED_LISTS:
             if name in reported:
                 status[name] = [REPLACE, *decode(_list_decoder, bytes(reported[name]))]
+        if "conditions" in reported:
+            status["conditions"] = whole_conditions(reported["conditions"])
         patch = encode({"metadata": {"uid": delta.uid}, "status": status})
         # Strategic: the scheduler's PodScheduled condition is merged by type and stays.
         await self._api.patch(node, PODS.path(delta.key, "status"), patch, STRATEGIC_PATCH)

@@ -14,7 +14,21 @@ T = TypeVar("T")
 # First element of a list in a strategic merge patch: take this list as it is instead of merging it.
 REPLACE = {"$patch": "replace"}
 
+# What a condition says beside its status. Conditions are merged by type, field by field: what one no longer says would
+# stay, and a Ready of "True" go on to give the reason of an earlier "False".
+SAID_WITH_A_STATUS = ("reason", "message")
+
 encode = msgspec.json.Encoder().encode
+_conditions_decoder = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+def whole_conditions(reported: msgspec.Raw) -> list[dict[str, object]]:
+    """Return conditions for a strategic merge patch that leaves nothing of their earlier states.
+
+    Raises:  RefusedError: they are no list of objects.
+    """
+    nothing: dict[str, object] = dict.fromkeys(SAID_WITH_A_STATUS)
+    return [nothing | condition for condition in decode(_conditions_decoder, bytes(reported))]
 
 
 class RefusedError(EdgeError):
@@ -39,9 +53,9 @@ class NodeApi:
         """Read."""
         return await self._client.get(path, impersonate_node=node)
 
-    async def post(self, node: str, path: str, body: bytes) -> None:
-        """Create."""
-        await self._client.post(path, body, impersonate_node=node)
+    async def post(self, node: str, path: str, body: bytes) -> bytes:
+        """Create; return the answer."""
+        return await self._client.post(path, body, impersonate_node=node)
 
     async def patch(
         self, node: str, path: str, body: bytes, content_type: str = MERGE_PATCH

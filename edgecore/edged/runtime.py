@@ -91,11 +91,15 @@ class SandboxConfig:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One bind mount."""
+    """One bind mount.
+
+    Shapes:  propagation: None | HostToContainer | Bidirectional, as a volumeMount has it.
+    """
 
     host_path: str
     container_path: str
     read_only: bool = False
+    propagation: str = "None"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,18 @@ from importlib.metadata import version
 from typing import Self
 
 from corekit.backoff import Backoff
-from corekit.errors import EdgeError, ProtocolError, StoreError
+from corekit.errors import EdgeError, ProtocolError, StoreError, TransportError
 from corekit.lifecycle import apart, leaf_exceptions
 from corekit.logs import RepeatedFault
 from edgecore import metrics
 from edgecore.edgehub.applying import EventOf
 from edgecore.edgehub.blocks import BlockSource, NoBlocks
-from edgecore.edgehub.link import HubStore, LaneFeed, Link, RebuiltFeed
+from edgecore.edgehub.link import HubStore, LaneFeed, Link, RebuiltFeed, StoreRebuiltError
 from edgecore.edgehub.stream import SyncStream, dial
 from edgecore.records import Report
 from edgecore.settings import HubSettings
 from edgecore.streams import StreamHandler, serve_nothing
+from synccore.asking import AskError
 from synccore.edge_session import EdgeSession
 from synccore.errors import STALE_DATABASE, SessionClosedError
 from synccore.messages import Hello
@@ -65,6 +66,7 @@ class EdgeHub:
         self._rng = random.Random()
         self._fault, self._said_code = RepeatedFault(logger, "edgehub: no link to cloudcore"), ""
         self._link: Link | None = None
+        self._spread_s = 0.0  # of the link that was lost last; for one dial
         self._report_all: list[Callable[[], None]] = []
         self._streams: StreamHandler = serve_nothing
         self._feed: LaneFeed | None = None
@@ -93,6 +95,12 @@ class EdgeHub:
         if self._link is not None and self._link.joined:
             self._link.offer(report)
 
+    async def ask(self, kind: str, body: bytes) -> bytes:
+        """Return the cloud's answer. Raises: AskError."""
+        if self._link is None or not self._link.joined:
+            raise AskError(kind, 0, "no link to cloudcore")
+        return await self._link.ask(kind, body)
+
     async def __aenter__(self) -> Self:
         """Take the outbox feed; no network here, an edge node must start offline."""
         self._feed, self._rebuilt = self._store.outbox_feed(), self._store.rebuilt_feed()
@@ -117,7 +125,8 @@ class EdgeHub:
             # The cloud has given us a turn: it knows how many wait, our own back-off does not. A little later
             # than that, each by another bit, because two clocks never agree.
             return min(problem.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0.0, TURN_JITTER_S)
-        delay_s = self._backoff.next_delay_s()
+        spread_s = self._spread_s if _cuts_many(problem) else 0.0
+        delay_s = self._backoff.next_delay_s(spread_s)
         if isinstance(problem, SessionClosedError):
             delay_s = max(delay_s, problem.retry_after_s)
         return min(delay_s, MAX_DELAY_S)
@@ -158,6 +167,7 @@ class EdgeHub:
         except BaseExceptionGroup as group:
             return _reason(group)
         finally:
+            self._spread_s = 0.0 if self._link is None else self._link.spread_s
             self._link = None
         raise AssertionError("serve() returned")
 
@@ -190,6 +200,13 @@ class EdgeHub:
             boot_id=self._store.run_id,
             fork=self._store.fork,
         )
+
+
+def _cuts_many(problem: EdgeError) -> bool:
+    """Tell whether what ended a link may have ended those of all other nodes at the same moment."""
+    if isinstance(problem, SessionClosedError):
+        return problem.code == "DRAINING"
+    return isinstance(problem, TransportError) and not isinstance(problem, StoreRebuiltError)
 
 
 def _reason(group: BaseExceptionGroup[BaseException]) -> EdgeError:

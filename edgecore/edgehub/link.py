@@ -21,14 +21,16 @@ from edgecore.edgehub.stream import SyncStream
 from edgecore.edgehub.streams import EdgeStreams
 from edgecore.records import Commit, OutboxRow, Report
 from edgecore.streams import StreamHandler, serve_nothing
+from synccore.asking import OK, TOO_LATE, Answered, AskError
 from synccore.changes import ChangeIds
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted
 from synccore.index import RecordIndex
-from synccore.messages import Delta, Lane, ObjectKey, Op, State
+from synccore.messages import ASK_DEADLINE_S, Delta, Lane, ObjectKey, Op, State
 from synccore.samples import with_sequence
 from synccore.session import Acknowledged, Received
 from synccore.tunnels import StreamCame, StreamGone, StreamRoom, StreamWanted
+from synccore.wire import printable
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,13 @@ class StoreRebuiltError(TransportError):
 
     def __init__(self) -> None:
         super().__init__("the database was rebuilt")
+
+
+class LinkEndedError(TransportError):
+    """The link ended while somebody waited for an answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the link ended")
 
 
 class HubStore(Protocol):
@@ -144,6 +153,7 @@ class Link:
         self._change_ids = ChangeIds()
         self._streams = EdgeStreams(session, streams, self._to_send.set)
         self._volatile: dict[ObjectKey, Report] = {}
+        self._asked: dict[int, asyncio.Future[Answered]] = {}  # bounded by the session
         self._blocks_first = False
         self._sent_up_to = dict.fromkeys(Lane, 0)
         loop = asyncio.get_running_loop()
@@ -156,13 +166,48 @@ class Link:
         """Whether every difference has arrived."""
         return self._session.state is State.LIVE
 
+    @property
+    def spread_s(self) -> float:
+        """Over how long to spread the next dial if this link is lost."""
+        return self._session.spread_s
+
     def offer(self, report: Report) -> None:
         """Send `report` when its lane has room, newest per key."""
         self._volatile[report.key] = report
         self._to_fill.set()
 
+    async def ask(self, kind: str, body: bytes) -> bytes:
+        """Return the cloud's answer; only once joined. Raises: AskError."""
+        if self._session.state is State.CLOSED:
+            raise AskError(kind, 0, "the link is ending")
+        number = self._session.ask(kind, body)
+        self._to_send.set()
+        answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answered
+        try:
+            async with asyncio.timeout(ASK_DEADLINE_S):
+                answer = await answered
+        except TimeoutError:
+            raise AskError(kind, TOO_LATE, f"no answer within {ASK_DEADLINE_S:.0f} s") from None
+        except LinkEndedError as exc:
+            raise AskError(kind, 0, "the link ended before the answer") from exc
+        finally:
+            del self._asked[number]
+            self._session.forget_ask(number)
+        if answer.status != OK:
+            raise AskError(kind, answer.status, printable(answer.body.decode(errors="replace")))
+        return answer.body
+
     async def serve(self) -> None:
         """Serve until the stream breaks. Raises: ExceptionGroup with the reason in it."""
+        try:
+            await self._serve()
+        finally:
+            for asked in self._asked.values():
+                if not asked.done():
+                    asked.set_exception(LinkEndedError())
+
+    async def _serve(self) -> None:
         self._to_send.set()
         self._samples.restart()
         self._samples.on_waiting(self._to_fill.set)
@@ -211,6 +256,9 @@ class Link:
                 )
             case Converged():
                 self._to_apply.put_nowait(event)  # behind the frames that are not stored yet
+            case Answered(id=number):
+                if not self._asked[number].done():
+                    self._asked[number].set_result(event)
             case ReportsWanted():
                 logger.info("edgehub: the cluster had given this node up, reporting everything")
                 self._on_reports_wanted()

@@ -25,7 +25,7 @@ COMPRESSION_NONE: Compression
 COMPRESSION_ZLIB: Compression
 
 class EdgeMessage(_message.Message):
-    __slots__ = ("hello", "inventory", "frame", "ack", "ping", "pong", "close", "tunnel_opened", "tunnel_bytes", "tunnel_closed", "rejected", "tunnel_credit")
+    __slots__ = ("hello", "inventory", "frame", "ack", "ping", "pong", "close", "tunnel_opened", "tunnel_bytes", "tunnel_closed", "rejected", "tunnel_credit", "ask")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class EdgeMessage(_message.Message):
     TUNNEL_CLOSED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_CREDIT_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     inventory: Inventory
     frame: Frame
@@ -50,10 +51,11 @@ class EdgeMessage(_message.Message):
     tunnel_closed: TunnelClosed
     rejected: Rejected
     tunnel_credit: TunnelCredit
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_opened: _Optional[_Union[TunnelOpened, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., tunnel_credit: _Optional[_Union[TunnelCredit, _Mapping]] = ...) -> None: ...
+    ask: Ask
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_opened: _Optional[_Union[TunnelOpened, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., tunnel_credit: _Optional[_Union[TunnelCredit, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ...) -> None: ...
 
 class CloudMessage(_message.Message):
-    __slots__ = ("welcome", "frame", "ack", "ping", "pong", "synced", "close", "tunnel_open", "tunnel_bytes", "tunnel_closed", "report_all", "tunnel_credit")
+    __slots__ = ("welcome", "frame", "ack", "ping", "pong", "synced", "close", "tunnel_open", "tunnel_bytes", "tunnel_closed", "report_all", "tunnel_credit", "answer")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +68,7 @@ class CloudMessage(_message.Message):
     TUNNEL_CLOSED_FIELD_NUMBER: _ClassVar[int]
     REPORT_ALL_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_CREDIT_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     frame: Frame
     ack: Ack
@@ -78,7 +81,8 @@ class CloudMessage(_message.Message):
     tunnel_closed: TunnelClosed
     report_all: ReportAll
     tunnel_credit: TunnelCredit
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_open: _Optional[_Union[TunnelOpen, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., report_all: _Optional[_Union[ReportAll, _Mapping]] = ..., tunnel_credit: _Optional[_Union[TunnelCredit, _Mapping]] = ...) -> None: ...
+    answer: Answer
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_open: _Optional[_Union[TunnelOpen, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., report_all: _Optional[_Union[ReportAll, _Mapping]] = ..., tunnel_credit: _Optional[_Union[TunnelCredit, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "node_name", "database_id", "digest", "record_count", "agent_version", "boot_id", "fork")
@@ -101,20 +105,22 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., node_name: _Optional[str] = ..., database_id: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., record_count: _Optional[int] = ..., agent_version: _Optional[str] = ..., boot_id: _Optional[str] = ..., fork: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "in_sync", "heartbeat_ms", "window_frames", "max_frame_bytes", "session_id")
+    __slots__ = ("protocol", "in_sync", "heartbeat_ms", "window_frames", "max_frame_bytes", "session_id", "spread_ms")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     IN_SYNC_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FRAMES_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_MS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     in_sync: bool
     heartbeat_ms: int
     window_frames: int
     max_frame_bytes: int
     session_id: str
-    def __init__(self, protocol: _Optional[int] = ..., in_sync: _Optional[bool] = ..., heartbeat_ms: _Optional[int] = ..., window_frames: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., session_id: _Optional[str] = ...) -> None: ...
+    spread_ms: int
+    def __init__(self, protocol: _Optional[int] = ..., in_sync: _Optional[bool] = ..., heartbeat_ms: _Optional[int] = ..., window_frames: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., session_id: _Optional[str] = ..., spread_ms: _Optional[int] = ...) -> None: ...
 
 class Inventory(_message.Message):
     __slots__ = ("entries", "last")
@@ -172,6 +178,26 @@ class ReportAll(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Ask(_message.Message):
+    __slots__ = ("id", "kind", "body")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    kind: str
+    body: bytes
+    def __init__(self, id: _Optional[int] = ..., kind: _Optional[str] = ..., body: _Optional[bytes] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("id", "status", "body")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    status: int
+    body: bytes
+    def __init__(self, id: _Optional[int] = ..., status: _Optional[int] = ..., body: _Optional[bytes] = ...) -> None: ...
+
 class Ping(_message.Message):
     __slots__ = ("number",)
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -179,10 +205,12 @@ class Ping(_message.Message):
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class Pong(_message.Message):
-    __slots__ = ("number",)
+    __slots__ = ("number", "spread_ms")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_MS_FIELD_NUMBER: _ClassVar[int]
     number: int
-    def __init__(self, number: _Optional[int] = ...) -> None: ...
+    spread_ms: int
+    def __init__(self, number: _Optional[int] = ..., spread_ms: _Optional[int] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ("code", "reason", "retry_after_ms")

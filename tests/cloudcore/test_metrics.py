@@ -60,7 +60,7 @@ async def test_the_sync_path_is_counted_by_lane_and_direction(hub, authority, tm
     counters.ended("BAD_FRAME")
     counters.set_aside("Pod")
     counters.set_aside("a kind that a hostile node made up")
-    counters.gauge(3, {("down", Lane.PODS): 1.5})
+    counters.gauge(3, 7, {("down", Lane.PODS): 1.5})
     async with MetricsServer(MetricsSettings("127.0.0.1:0"), hub) as server:
         text = await scrape(server, client_tls(authority, tmp_path))
     for line in (
@@ -70,6 +70,7 @@ async def test_the_sync_path_is_counted_by_lane_and_direction(hub, authority, tm
         'armadillo_sync_deltas_total{direction="up",lane="control"} 1.0',
         'armadillo_sync_lag_seconds{direction="down",lane="pods"} 1.5',
         "armadillo_sessions 3.0",
+        "armadillo_joins_waiting 7.0",
         'armadillo_joins_total{digest="resync"} 1.0',
         'armadillo_session_ends_total{code="BAD_FRAME"} 1.0',
         'armadillo_records_set_aside_total{kind="Pod"} 1.0',

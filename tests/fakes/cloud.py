@@ -89,7 +89,7 @@ class FakeCounters:
         self.ends: Counter[str] = Counter()
         self.aside: Counter[str] = Counter()
         self.frames, self.deltas, self.bytes = Counter(), Counter(), Counter()
-        self.sessions, self.lags_s = 0, {}
+        self.sessions, self.waiting, self.lags_s, self.gauged_at = 0, 0, {}, []
 
     def sent(self, kind, op, count):
         self.sent_objects[kind] += count
@@ -108,5 +108,6 @@ class FakeCounters:
     def set_aside(self, kind):
         self.aside[kind] += 1
 
-    def gauge(self, session_count, lags_s):
-        self.sessions, self.lags_s = session_count, lags_s
+    def gauge(self, session_count, waiting_count, lags_s):
+        self.sessions, self.waiting, self.lags_s = session_count, waiting_count, lags_s
+        self.gauged_at.append(asyncio.get_running_loop().time())

@@ -20,6 +20,7 @@ class Edge:
         self.folder, self.clock, self.uplink = folder, clock, uplink
         self.store = store or MemoryStore()
         self.runtime = runtime or FakeRuntime(clock, "busybox:1")
+        self.allocatable = {"cpu": Decimal(2), "memory": Decimal(2**30)}
         self.settings = PodSettings(root_dir=str(folder / "pods"), log_dir=str(folder / "logs"))
 
     @contextlib.asynccontextmanager
@@ -32,7 +33,7 @@ class Edge:
             runtime=self.runtime,
             clock=self.clock,
             address=lambda: "192.0.2.7",
-            allocatable={"cpu": Decimal(2), "memory": Decimal(2**30)},
+            allocatable=self.allocatable,
             uplink=self.uplink,
         )
         async with edged:

@@ -10,6 +10,7 @@ import asyncio
 import copy
 import json
 import ssl
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from aiohttp import web
 
 from cloudcore.kube.kubeconfig import KubeEndpoint
 from corekit.pki import Authority, KeyPair
+from corekit.timestamps import rfc3339
 
 Json = dict[str, Any]
 
@@ -272,6 +274,8 @@ class FakeKubeApi:
             self.open_watches -= 1
 
     def _one(self, seen: Seen, plural: str, namespace: str, name: str, sub: str) -> web.Response:
+        if sub == "token":
+            return self._token(seen, namespace, name)
         if seen.verb == "post":
             name = seen.body["metadata"]["name"]
         held = self.get(plural, namespace, name)
@@ -294,6 +298,14 @@ class FakeKubeApi:
             patched = held | {"status": patched.get("status", {})}
         self._store(plural, "MODIFIED", copy.deepcopy(patched))
         return web.json_response(patched)
+
+    def _token(self, seen: Seen, namespace: str, name: str) -> web.Response:
+        if self.get("serviceaccounts", namespace, name) is None:
+            return _status(404, f'serviceaccounts "{name}" not found')
+        self.version += 1
+        end = time.time() + seen.body["spec"]["expirationSeconds"]
+        status = {"token": f"token-{self.version}", "expirationTimestamp": rfc3339(end)}
+        return web.json_response(seen.body | {"status": status}, status=201)
 
 
 def _parse(path: str) -> tuple[str, str, str, str]:
@@ -319,9 +331,10 @@ def _merged(old: Any, new: Any, *, strategic: bool) -> Any:
     if isinstance(new, list) and strategic:
         if {"$patch": "replace"} in new:
             return [item for item in new if item != {"$patch": "replace"}]
-        if new and isinstance(old, list) and all("type" in i for i in new):
-            fresh = {item["type"] for item in new}
-            return [i for i in old if i["type"] not in fresh] + new
+        if new and all(isinstance(i, dict) and "type" in i for i in new):
+            held = {item["type"]: item for item in (old or [])}
+            fresh = [_merged(held.pop(i["type"], {}), i, strategic=True) for i in new]
+            return [*held.values(), *fresh]
     if not isinstance(new, dict):
         return new
     merged = dict(old) if isinstance(old, dict) else {}

@@ -6,7 +6,9 @@ import base64
 import itertools
 import json
 
+from edgecore.edged.containers.environment import PodFacts
 from edgecore.edged.spec.podspec import decode_pod
+from edgecore.edged.volumes.inputs import VolumeInputs
 from edgecore.records import Commit
 from synccore.messages import Delta, ObjectKey, Op
 
@@ -28,6 +30,10 @@ def container(name="app", image="busybox:1", **fields):
 
 def make_pod(*args, **kwargs):
     return decode_pod(json.dumps(pod_object(*args, **kwargs)).encode())[0]
+
+
+def volume_inputs(lookup=lambda _kind, _name: None, **parts):
+    return VolumeInputs(lookup, PodFacts("edge-1", [], [], {}), **parts)
 
 
 def upsert(kind, obj):

@@ -14,6 +14,13 @@ from edgecore.edged.runtime import (
     RuntimeVersion,
     SandboxState,
 )
+from edgecore.edged.usage import (
+    ContainerUsage,
+    ImageFilesystem,
+    RuntimeCondition,
+    RuntimeHandler,
+    RuntimeHealth,
+)
 
 
 class FakeRuntime:
@@ -31,6 +38,10 @@ class FakeRuntime:
         self.refuse_sandbox = ""
         self.streaming_url = ""
         self.pull_gate: asyncio.Event | None = None
+        self.usage: dict[str, ContainerUsage] = {}  # by container id; the rest uses nothing
+        self.image_fs = ImageFilesystem()
+        ready = (RuntimeCondition("RuntimeReady", True), RuntimeCondition("NetworkReady", True))
+        self.healthy = RuntimeHealth(ready, (RuntimeHandler(""),))
 
     def _note(self, *call):
         if self.down:
@@ -173,3 +184,35 @@ class FakeRuntime:
 
     async def close(self):
         pass
+
+    async def usages(self):
+        if self.down:
+            raise RuntimeUnavailableError("connection refused")
+        running = {
+            c.id
+            for s in self.sandboxes.values()
+            for c in s.containers
+            if c.phase is ContainerPhase.RUNNING
+        }
+        return [u for u in self.usage.values() if u.id in running] + [
+            ContainerUsage(id=i, time_s=self._clock()) for i in running - self.usage.keys()
+        ]
+
+    async def image_filesystem(self):
+        if self.down:
+            raise RuntimeUnavailableError("connection refused")
+        return self.image_fs
+
+    async def remove_image(self, image_id):
+        self._note("remove_image", image_id)
+        gone = [name for name, image in self._images.items() if image.id == image_id]
+        for name in gone:
+            del self._images[name]
+
+    async def reopen_log(self, container_id):
+        self._note("reopen_log", container_id)
+
+    async def health(self):
+        if self.down:
+            raise RuntimeUnavailableError("connection refused")
+        return self.healthy

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from synccore.pb import sync_pb2 as pb
+from tests.fakes.cloud import FakeSource
 from tests.integration.test_sync_stream import Cloud, Site, edge, running, until
 
 pytestmark = pytest.mark.timeout(20)
@@ -104,3 +105,28 @@ async def test_a_cloud_that_sends_garbage_is_told_so_and_dialled_again(site, gar
         await until(lambda: cloud.hellos > 1 and cloud.closes)
         assert set(cloud.closes) == {"UNKNOWN_MESSAGE"}
         assert not hub.connected
+
+
+@pytest.mark.timeout(120)
+async def test_a_node_that_pings_and_does_not_read_costs_the_cloud_one_pong(site):
+    cloud = Cloud(site, FakeSource("edge-1", "edge-9"))
+    store, hub = edge(site)
+    hello = pb.EdgeMessage(
+        hello=pb.Hello(protocol=1, node_name="edge-9", database_id=b"d" * 16, boot_id="b")
+    )
+    async with running(cloud.hub, store, hub):
+        await until(lambda: hub.connected)
+        async with raw_edge(site, "edge-9") as call:
+            await call.write(hello.SerializeToString())
+            await until(lambda: len(cloud.counters.joins) == 2)
+            (link,) = [link for link in cloud.hub._links if link._node == "edge-9"]
+            most, number = 0, 0
+            # Until the cloud's write waits for us: what it could say goes into buffers below, and then no further.
+            while not link._session.has_outgoing or number < 20_000:
+                number += 1
+                await call.write(pb.EdgeMessage(ping=pb.Ping(number=number)).SerializeToString())
+                most = max(most, len(link._session._outgoing))
+            assert most <= 2  # its Welcome and its own first ping
+            assert hub.connected
+            while (answer := await call.read()).pong.number < number:
+                assert not answer.HasField("close")

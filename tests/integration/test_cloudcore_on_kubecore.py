@@ -270,6 +270,49 @@ async def test_a_node_registers_gets_its_pod_reports_it_and_survives_restarts(cl
         await until(lambda: set(view.index.keys()) == {lamp})
 
 
+def with_ready(status, **more):
+    condition = {"type": "Ready", "status": status, **more}
+    body = json.loads(NODE.body)
+    body["status"]["conditions"] = [condition]
+    return report("Node", "", "edge-1", body)
+
+
+async def test_pods_of_a_node_that_was_not_ready_for_a_while_become_ready_again(cluster, admin):
+    await apply_rbac(admin)
+    async with cloudcore(cluster) as cloud:
+        await until(lambda: cloud.controller.synced)
+        await cloud.reports.write("edge-1", NODE)
+        await cloud.reports.write("edge-1", LEASE)
+        made = await create(admin, "/api/v1/namespaces/default/pods", POD)
+        ready = {"type": "Ready", "status": "True"}
+        status = {"phase": "Running", "conditions": [ready]}
+        web = report("Pod", "default", "web", {"status": status}, uid=made["metadata"]["uid"])
+        asked = []
+        cloud.controller.open("edge-1", lambda _: None, lambda: asked.append("all"))
+        await cloud.reports.write("edge-1", web)
+
+        async def condition():
+            pod = json.loads(await admin.get("/api/v1/namespaces/default/pods/web"))
+            (found,) = [c for c in pod["status"]["conditions"] if c["type"] == "Ready"]
+            return found
+
+        await cloud.reports.write("edge-1", with_ready("False", reason="RuntimeNotReady"))
+        while (await condition())["status"] != "False":
+            await asyncio.sleep(0.05)
+        asked.clear()  # at its registration it was not ready either
+        await cloud.reports.write("edge-1", web)  # too early: the cluster says it again
+        while (await condition())["status"] != "False":
+            await asyncio.sleep(0.05)
+        assert not asked
+        await cloud.reports.write("edge-1", with_ready("True", reason="Ready"))
+        await until(lambda: asked)
+        await cloud.reports.write("edge-1", web)
+        assert (await condition())["status"] == "True"
+        assert not {"reason", "message"} & (await condition()).keys()
+        await until(lambda: cloud.controller._standings == {})
+        assert (await condition())["status"] == "True"
+
+
 async def test_events_are_counted_up_and_foreign_writes_refused_by_the_api_too(cluster, admin):
     await apply_rbac(admin)
     async with cloudcore(cluster) as cloud:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
+import itertools
 import logging
 import re
 import time
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from corekit.errors import TransportError
 from corekit.logs import HumanFormatter
 from edgecore.app import rejection_events
 from edgecore.edgehub.client import EdgeHub
@@ -71,6 +73,52 @@ async def test_a_black_hole_is_noticed_by_both_ends_within_two_heartbeats(site, 
             assert max(noticed.values()) < 2.5 * site.cloud.heartbeat_s + 0.5
             await proxy.heal()
             await until(lambda: hub.in_sync)
+
+
+@pytest.mark.timeout(60)
+async def test_joins_wait_for_their_turn_on_the_open_stream_and_are_counted_meanwhile(site):
+    site.cloud = dataclasses.replace(site.cloud, admit_per_s=0.7, admit_burst=1, heartbeat_s=10.0)
+    names = [f"edge-{n}" for n in range(1, 4)]
+    cloud = Cloud(site, FakeSource(*names))
+    stores = [MetaStore(site.folder / f"{name}.db") for name in names]
+    hubs = [
+        EdgeHub(site.edge(name), name, store) for name, store in zip(names, stores, strict=True)
+    ]
+    async with running(cloud.hub, *stores, *hubs):
+        await until(lambda: cloud.counters.waiting > 0)
+        await until(lambda: all(hub.in_sync for hub in hubs))
+        await until(lambda: (cloud.counters.waiting, cloud.counters.sessions) == (0, 3))
+        assert not cloud.counters.ends  # one dial each
+        assert hubs[-1]._link.spread_s <= 2 / 0.7
+        # Gauges do not wait for the heartbeat of ten seconds.
+        gauged = len(cloud.counters.gauged_at)
+        await until(lambda: len(cloud.counters.gauged_at) >= gauged + 2)
+    gaps = [b - a for a, b in itertools.pairwise(cloud.counters.gauged_at)]
+    assert min(gaps) < 1.5
+
+
+async def test_a_lost_link_is_dialled_again_within_the_spread_that_the_cloud_told(site):
+    cloud = Cloud(site)
+    store, hub = edge(site)
+    async with running(cloud.hub, store, hub):
+        await until(lambda: hub.in_sync)
+        link = hub._link
+        link._session.spread_s = 250.0
+        draws = []
+        hub._backoff._rng.uniform = lambda low, high: draws.append((low, high)) or 0.01
+        (above,) = cloud.hub._links
+        above._give_up(GoneError())  # no Close: the link is lost
+        await until(lambda: hub._link is not link and hub.in_sync)
+        assert draws == [(0.0, 250.0)]
+        link = hub._link
+        (above,) = cloud.hub._links
+        above.end("SUPERSEDED", "a test", 0.0)  # one node's own affair
+        await until(lambda: hub._link is not link and hub.in_sync)
+        assert draws[1][1] <= 0.2
+
+
+class GoneError(TransportError):
+    pass
 
 
 BAD = {

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from cloudcore.cloudhub.link import MAX_TURN_WAIT_S
 from corekit.errors import ProtocolError
+from edgecore.edgehub.client import MAX_DELAY_S
 from synccore import messages
 from synccore.cloud_session import CloudSession
 from synccore.edge_session import JOIN_HEARTBEAT_S, EdgeSession
 from synccore.errors import STALE_DATABASE
 from synccore.messages import Lane, Op, State
 from synccore.pb import sync_pb2 as pb
-from synccore.session import Session
+from synccore.session import MAX_WAITING_MESSAGES, Session
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -123,7 +125,9 @@ def test_every_message_of_the_proto_is_on_the_page(name):
     "field",
     [
         f"{message}.{field.name}"
-        for message in ("Hello", "Welcome", "Inventory", "Frame", "Ack", "Close")
+        for message in (
+            *("Hello", "Welcome", "Inventory", "Frame", "Ack", "Pong", "Close", "Ask", "Answer"),
+        )
         for field in pb.DESCRIPTOR.message_types_by_name[message].fields
     ],
 )
@@ -151,9 +155,15 @@ def test_the_table_of_states_is_the_table_of_steps(column, session):
         (2, 2 * JOIN_HEARTBEAT_S, "waits {n:.0f} seconds"),
         (3, messages.MAX_INVENTORY_PAGE_BYTES, "pages of at most {mib} MiB"),
         (3, messages.MAX_INVENTORY_BYTES, "{mib} MiB in all"),
+        (6, MAX_WAITING_MESSAGES, "more than {n:,} other messages"),
+        (6, MAX_TURN_WAIT_S, "a heartbeat, {n:.0f} seconds at most"),
+        (6, MAX_DELAY_S, "{n:.0f} seconds at most), and after its back-off"),
         (4, messages.BATCH_FORMAT, "its format: `{n}`"),
         (4, messages.MAX_DELTAS_PER_FRAME, "at most {n:,}"),
         (4, messages.MAX_TEXT_BYTES, "(at most {n})"),
+        (10, messages.MAX_ASK_BYTES >> 10, "at most {n} KiB either way"),
+        (10, messages.MAX_OUTSTANDING_ASKS, "At most {n} questions"),
+        (10, messages.ASK_DEADLINE_S, "The deadline is {n:.0f} seconds"),
         (4, messages.MAX_BODY_BYTES, "(at most {mib} MiB)"),
     ],
 )

@@ -22,6 +22,8 @@ from synccore.index import RecordIndex, record_version
 from synccore.messages import (
     MAX_INVENTORY_PAGE_BYTES,
     Ack,
+    Answer,
+    Ask,
     Close,
     Delta,
     Frame,
@@ -43,7 +45,7 @@ from synccore.messages import (
     TunnelOpened,
     Welcome,
 )
-from synccore.session import Acknowledged, PeerSilentError, Received
+from synccore.session import MAX_WAITING_MESSAGES, Acknowledged, PeerSilentError, Received
 
 EVERY_MESSAGE = [
     Hello("edge-1", b"d" * 16, b"g" * 16, 0, "1", "boot"),
@@ -62,6 +64,8 @@ EVERY_MESSAGE = [
     TunnelCredit(1, 1),
     TunnelClosed(1),
     Rejected(Lane.PODS, ObjectKey("Pod", "default", "x"), 1, 1, "odd"),
+    Ask(1, "TokenRequest", b"{}"),
+    Answer(1, 200, b"{}"),
 ]
 
 
@@ -266,6 +270,7 @@ def at(session_state, end):
         talk(edge, cloud)
     if session_state in (State.SYNCING, State.LIVE):
         with_a_stream(edge.session, cloud.session)
+        edge.session.ask("TokenRequest", b"")  # so that there is something to answer
     if session_state is State.CLOSED:
         edge.session.close("X", "")
         cloud.session.close("X", "")
@@ -295,6 +300,7 @@ LEGAL = {
             Close,
             Synced,
             ReportAll,
+            Answer,
             TunnelOpen,
             TunnelBytes,
             TunnelCredit,
@@ -307,6 +313,7 @@ LEGAL = {
             Pong,
             Close,
             ReportAll,
+            Answer,
             TunnelOpen,
             TunnelBytes,
             TunnelCredit,
@@ -317,11 +324,11 @@ LEGAL = {
     "cloud": {
         State.JOINING: {Hello, Close},
         State.SYNCING: {
-            *(Frame, Ack, Ping, Pong, Close, Inventory, Rejected),
+            *(Frame, Ack, Ping, Pong, Close, Inventory, Rejected, Ask),
             *(TunnelOpened, TunnelBytes, TunnelCredit, TunnelClosed),
         },
         State.LIVE: {
-            *(Frame, Ack, Ping, Pong, Close, Rejected),
+            *(Frame, Ack, Ping, Pong, Close, Rejected, Ask),
             *(TunnelOpened, TunnelBytes, TunnelCredit, TunnelClosed),
         },
         State.CLOSED: set(),
@@ -364,3 +371,115 @@ def test_an_inventory_page_too_large_or_after_the_last_is_refused():
         with pytest.raises(error):
             cloud.session.receive(last, 0.0)
         assert cloud.session.outgoing()[-1].code == error.code
+
+
+def live(end, window=4):
+    """Return one end of a stream that is live, with all it had to say taken."""
+    edge, cloud = Edge(), Cloud({})
+    talk(edge, cloud)
+    session = (edge if end == "edge" else cloud).session
+    session.window_frames = window
+    return session
+
+
+SPOKEN = st.sampled_from(["ping", "pong", "ack", "reject", "report-all", "frame", "commit", "tick"])
+
+
+@pytest.mark.parametrize("end", ["edge", "cloud"])
+@given(st.lists(st.tuples(SPOKEN, st.sampled_from(Lane)), max_size=200))
+def test_what_waits_for_a_peer_that_talks_and_does_not_read_is_bounded(end, spoken):
+    session, received = live(end), dict.fromkeys(Lane, 0)
+    now, committed = 0.0, dict.fromkeys(Lane, 0)
+    for number, (what, lane) in enumerate(spoken, start=1):
+        now += 1.0
+        try:
+            match what:
+                case "ping":
+                    session.receive(Ping(number), now)
+                case "pong":
+                    session.receive(Pong(0), now)
+                case "ack":
+                    session.receive(Ack(lane, 0), now)
+                case "frame":
+                    session.receive(Frame(lane, received[lane] + 1, encode_batch([])), now)
+                    received[lane] += 1
+                case "commit" if committed[lane] < received[lane]:
+                    committed[lane] += 1
+                    session.committed(lane, committed[lane])
+                case "report-all" if end == "cloud":
+                    session.ask_reports()
+                case "tick":
+                    session.tick(now)
+        except (
+            LimitError
+        ):  # a frame beyond the window: nothing was acknowledged that the peer could have read
+            assert received[lane] == 4
+            assert session.state is State.CLOSED
+            break
+        # A frame more than the window is never taken, even if all before it are durable.
+        assert max(received.values()) <= 4
+    waiting = session.outgoing()
+    assert len([m for m in waiting if isinstance(m, Pong)]) <= 1
+    assert len([m for m in waiting if isinstance(m, Ack)]) <= len(Lane)
+    assert len(waiting) <= 2 + len(Lane) + 2  # pong, close; a ping and one ReportAll
+    assert not session.outgoing()
+
+
+def test_of_pongs_and_acknowledgements_that_wait_the_newest_is_said_and_says_it_all():
+    session = live("cloud")
+    for number in range(1, 4):
+        session.receive(Ping(number), 0.0)
+        session.receive(Frame(Lane.PODS, number, encode_batch([])), 0.0)
+        session.committed(Lane.PODS, number)
+    assert session.outgoing() == [Pong(3), Ack(Lane.PODS, 3)]
+    assert not session.has_outgoing
+
+
+def test_a_late_pong_of_a_newer_ping_answers_the_older_ones():
+    edge, cloud = Edge(), Cloud({})
+    talk(edge, cloud)
+    session = cloud.session
+    session.send(Lane.PODS, b"x" * 12_000, None, compress=False)
+    pings = [m.number for m in session.outgoing(1.0) if isinstance(m, Ping)]
+    assert len(pings) == 1  # half of the budget is used: the link is probed
+    assert session._queue.link.under_way_bytes == 12_000
+    session.tick(9.0)
+    (later,) = [m.number for m in session.outgoing() if isinstance(m, Ping)]
+    session.receive(Pong(later), 9.1)
+    assert session._queue.link.under_way_bytes == 0
+
+
+def test_the_close_is_last_whatever_else_waits():
+    session = live("edge")
+    session.receive(Ping(7), 0.0)
+    session.receive(Frame(Lane.PODS, 1, encode_batch([])), 0.0)
+    session.committed(Lane.PODS, 1)
+    session.close("X", "y")
+    assert session.outgoing() == [Pong(7), Ack(Lane.PODS, 1), Close("X", "y")]
+    assert not session.outgoing()
+
+
+def test_a_cloud_that_has_odd_records_refused_and_reads_none_of_it_is_closed():
+    session = live("edge")
+    odd = Delta(Op.UPSERT, ObjectKey("Gadget", "", "x"), "u", 1, body=b"{}")
+    for _ in range(MAX_WAITING_MESSAGES + 1):
+        session.rejected(Lane.PODS, odd, "unknown kind")
+    with pytest.raises(LimitError, match="wait to be read"):
+        session.receive(Ping(1), 0.0)
+    assert session.outgoing()[-1].code == "TOO_LARGE"
+
+
+def test_the_edge_learns_from_welcome_and_pongs_how_wide_to_spread_its_next_dial():
+    spread_s = [4.0]
+    edge, cloud = Edge(), Cloud({})
+    cloud.session = CloudSession(0.0, heartbeat_s=5, window_frames=4, spread_s=lambda: spread_s[0])
+    (hello,) = edge.session.outgoing()
+    cloud.step(hello)
+    welcome, *rest = cloud.session.outgoing()
+    edge.step(welcome)
+    assert edge.session.spread_s == 4.0
+    for message in rest:
+        edge.step(message)
+    spread_s[0] = 16.0
+    talk(edge, cloud)
+    assert edge.session.spread_s == 16.0

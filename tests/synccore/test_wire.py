@@ -6,6 +6,8 @@ import pytest
 
 from corekit.errors import ProtocolError
 from synccore.messages import (
+    Answer,
+    Ask,
     Hello,
     Inventory,
     Rejected,
@@ -19,8 +21,8 @@ from synccore.pb import sync_pb2 as pb
 from synccore.wire import EmptyMessageError, cloud_to_wire, edge_to_wire, from_wire
 from tests.synccore.test_sessions import EVERY_MESSAGE
 
-EDGE_ONLY = (Hello, Inventory, Rejected, TunnelOpened)
-CLOUD_ONLY = (Welcome, Synced, ReportAll, TunnelOpen)
+EDGE_ONLY = (Ask, Hello, Inventory, Rejected, TunnelOpened)
+CLOUD_ONLY = (Answer, Welcome, Synced, ReportAll, TunnelOpen)
 
 
 @pytest.mark.parametrize("message", EVERY_MESSAGE, ids=lambda m: type(m).__name__)

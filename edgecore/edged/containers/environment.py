@@ -76,6 +76,12 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return _REFERENCE.sub(replacement, text)
 
 
+def missing_names(text: str, env: Mapping[str, str]) -> list[str]:
+    """Return the names that `text` refers to and `env` has not."""
+    names = [match[1] for match in _REFERENCE.finditer(text) if match[1] is not None]
+    return [name for name in names if name not in env]
+
+
 def pod_field(pod: Pod, path: str, facts: PodFacts) -> str:
     """Return the field at `path`.
 

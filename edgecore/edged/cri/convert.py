@@ -46,6 +46,12 @@ _PHASES = {
     pb.CONTAINER_EXITED: ContainerPhase.EXITED,
 }
 
+_PROPAGATIONS = {
+    "None": pb.PROPAGATION_PRIVATE,
+    "HostToContainer": pb.PROPAGATION_HOST_TO_CONTAINER,
+    "Bidirectional": pb.PROPAGATION_BIDIRECTIONAL,
+}
+
 
 def pod_labels(pod: PodIdentity, owner: str) -> dict[str, str]:
     """Return the labels by which a sandbox or container is found again."""
@@ -102,7 +108,12 @@ def container_config(
         working_dir=config.working_dir,
         envs=[pb.KeyValue(key=key, value=value) for key, value in config.env],
         mounts=[
-            pb.Mount(container_path=m.container_path, host_path=m.host_path, readonly=m.read_only)
+            pb.Mount(
+                container_path=m.container_path,
+                host_path=m.host_path,
+                readonly=m.read_only,
+                propagation=_PROPAGATIONS[m.propagation],
+            )
             for m in config.mounts
         ],
         labels=labels,

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from edgecore.edged.cri import convert, streaming
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
+from edgecore.edged.cri.metering import CriMeter
 from edgecore.edged.cri.pb import api_pb2 as pb
 from edgecore.edged.references import check_reference
 from edgecore.edged.runtime import (
@@ -34,7 +35,7 @@ PULL_TIMEOUT_S = 900.0  # kubelet has none, and so waits for ever on a registry 
 VERSION_TIMEOUT_S = 10.0  # asked at start and by node status, which must not hang with the runtime
 
 
-class CriRuntime:
+class CriRuntime(CriMeter):
     """Containers by a CRI runtime on `socket_path`; sees only what was made with the same `owner`.
 
     A poll of `list_sandboxes` costs two calls while nothing changes: start and end times, exit codes and
@@ -52,7 +53,7 @@ class CriRuntime:
         pull_timeout_s: float = PULL_TIMEOUT_S,
     ) -> None:
         self.owner = owner
-        self._cri = CriConnection(socket_path, call_timeout_s)
+        super().__init__(CriConnection(socket_path, call_timeout_s), {convert.OWNER_LABEL: owner})
         self._pull_timeout_s = pull_timeout_s
         self._containers: dict[
             str, tuple[int, ContainerState]

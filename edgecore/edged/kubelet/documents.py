@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from edgecore.edged.kubelet.podview import StatusView
 from edgecore.edged.runtime import ContainerPhase, ContainerRuntime
+from edgecore.edged.stats.seam import StatsProvider
 from edgecore.records import RecordStore
 from edgecore.settings import EdgeSettings
 from edgecore.streams import StreamRefusedError
 from synccore.tunnels import UNAVAILABLE
-
-
-class StatsProvider(Protocol):
-    """Statistics of the node, its pods and their containers."""
-
-    async def summary(self) -> dict[str, Any]:
-        """Return a Summary of stats/v1alpha1."""
-
-    async def resource_metrics(self) -> str:
-        """Return kubelet's resource metrics, in Prometheus' text format."""
-
-    async def cadvisor_metrics(self) -> str:
-        """Return the metrics of containers, in Prometheus' text format."""
 
 
 class Documents:

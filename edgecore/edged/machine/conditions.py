@@ -22,7 +22,7 @@ def conditions(
     sandbox_up: bool,
     now_s: float,
 ) -> list[Status]:
-    """Return the five conditions; `lastTransitionTime` moves only when the status does."""
+    """Return the five conditions, and DisruptionTarget if the node ends the pod; `lastTransitionTime` moves only when the status does."""
     ready = _containers_ready(pod, phase, inits, apps)
     wanted = [
         _condition("PodReadyToStartContainers", "True" if sandbox_up else "False"),
@@ -31,6 +31,10 @@ def conditions(
         {"type": "ContainersReady", **ready},
         _condition("PodScheduled", "True"),
     ]
+    if memory.disruption:
+        wanted.append(
+            _condition("DisruptionTarget", "True", "TerminationByKubelet", memory.disruption)
+        )
     before = {c["type"]: c for c in memory.status.get("conditions", ())}
     for condition in wanted:
         known = before.get(condition["type"])

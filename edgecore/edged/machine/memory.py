@@ -67,6 +67,10 @@ class PodMemory(msgspec.Struct, kw_only=True, omit_defaults=True):
     reason: str = ""
     message: str = ""
     ended: bool = False
+    admitted: bool = False  # this node took the pod, and never refuses it later
+    rejected: bool = False  # this node refused the pod: nothing of it ever ran
+    end_grace_s: float | None = None  # of an eviction, in place of the pod's own
+    disruption: str = ""  # why kubelet ends the pod: message of the condition DisruptionTarget
     warned: bool = False  # of fields that are not served: once per pod, also across restarts
     init_names: tuple[str, ...] = ()
     containers: dict[str, ContainerMemory] = {}

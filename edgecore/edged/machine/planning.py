@@ -88,7 +88,9 @@ def plan(pod: Pod, view: View, memory: PodMemory, now_s: float) -> Plan:
     if pod.is_deleting:
         return Plan(teardown(view, pod.grace_s, remove=True))
     if memory.outcome:
-        return Plan(teardown(view, pod.spec.termination_grace_period_seconds, remove=False))
+        own_s = float(pod.spec.termination_grace_period_seconds)
+        grace_s = own_s if memory.end_grace_s is None else min(own_s, memory.end_grace_s)
+        return Plan(teardown(view, grace_s, remove=False))
     step = Plan()
     if _past_deadline(pod, memory, now_s, step) or _has_ended(pod, view, step):
         return step

@@ -27,7 +27,8 @@ from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerStartError, SandboxConfig
 from edgecore.edged.spec.podspec import Container, Pod
-from edgecore.edged.volumes.payload import VolumeError
+from edgecore.edged.volumes.errors import VolumeError
+from edgecore.edged.volumes.inputs import VolumeInputs
 from edgecore.edged.volumes.podvolumes import PodVolumes
 
 logger = logging.getLogger(__name__)
@@ -58,13 +59,15 @@ class Actor:
         if not self.starts_something(actions):
             return None
         try:
-            await asyncio.to_thread(self._volumes.prepare, pod, lookup, self._site.facts(pod_ips))
+            inputs = await self._site.volume_inputs(pod, lookup, pod_ips)
+            self.tell_expired(inputs)
+            await asyncio.to_thread(self._volumes.prepare, pod, inputs)
             for action in actions:
                 if isinstance(action, RunSandbox):
                     await self._run_sandbox(pod, action)
         except VolumeError as exc:
             self.tell_once("FailedMount", exc.message)
-            return RETRY_S
+            return RETRY_S  # or sooner: what it waits for wakes the worker
         except ContainerStartError as exc:
             self.tell_once("FailedCreatePodSandBox", f"Failed to create pod sandbox: {exc.message}")
             return RETRY_S
@@ -141,6 +144,11 @@ class Actor:
             logging.WARNING if warning else logging.INFO,
             "%s: %s", reason, message, extra={**self._extra, "container": container},
         )  # fmt: skip
+
+    def tell_expired(self, inputs: VolumeInputs) -> None:
+        """Say once that a token is served beyond its end."""
+        for message in inputs.tokens.expired:
+            self.tell_once("TokenExpired", message)
 
     def log_dir(self, pod: Pod | None) -> str:
         """Return the folder of the pod's logs, "" if its name is not known."""

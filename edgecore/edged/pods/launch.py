@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecore.edged.containers.containerconfig import container_config, hosts_file
-from edgecore.edged.containers.environment import Lookup, expand, resolve_environment
+from edgecore.edged.containers.environment import Lookup, resolve_environment
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
-from edgecore.edged.spec.podspec import Container, Pod, Volume, VolumeMount
-from edgecore.edged.volumes.payload import VolumeError
+from edgecore.edged.spec.podspec import Container, Pod
+from edgecore.edged.volumes.containermounts import container_mounts
 from edgecore.edged.volumes.podvolumes import PodVolumes
-from edgecore.edged.volumes.subpath import pin
 
 TERMINATION_MESSAGE_BYTES = 4096
 # kubelet's limits for FallbackToLogsOnError.
@@ -94,45 +93,10 @@ class Launch:
 
     def _mounts(self, container: Container, attempt: int, env: dict[str, str]) -> list[Mount]:
         """Return the bind mounts of `container`; blocks."""
-        volumes = {v.name: v for v in self.pod.spec.volumes}
-        mounts: list[Mount] = []
-        for index, mount in enumerate(container.volume_mounts):
-            try:
-                mounts.append(self._mount(container, index, mount, volumes, env))
-            except (VolumeError, OSError) as exc:
-                problem = exc.message if isinstance(exc, VolumeError) else str(exc)
-                raise ContainerStartError(
-                    "CreateContainerConfigError",
-                    f'failed to prepare subPath for volumeMount "{mount.name}" of container '
-                    f'"{container.name}": {problem}',
-                ) from exc
+        mounts = container_mounts(self.volumes, container, env)
         if self.site.has_own_filesystems:
             mounts += self._own_files(container, attempt, {m.container_path for m in mounts})
         return mounts
-
-    def _mount(
-        self,
-        container: Container,
-        index: int,
-        mount: VolumeMount,
-        volumes: dict[str, Volume],
-        env: dict[str, str],
-    ) -> Mount:
-        volume = volumes.get(mount.name)
-        if volume is None:
-            raise ContainerStartError(
-                "CreateContainerConfigError",
-                f'cannot find volume "{mount.name}" to mount into container "{container.name}"',
-            )
-        source = self.volumes.path(volume)
-        sub_path = expand(mount.sub_path_expr, env) or mount.sub_path
-        if sub_path:
-            place = Path("volume-subpaths") / mount.name / container.name / str(index)
-            writable = volume.empty_dir is not None or volume.host_path is not None
-            source = pin(source, sub_path, self.volumes.folder / place, create=writable)
-        # The API server makes every mount of these types read-only in effect: the files are the agent's.
-        generated = volume.empty_dir is None and volume.host_path is None
-        return Mount(str(source), mount.mount_path, mount.read_only or generated)
 
     def _own_files(self, container: Container, attempt: int, taken: set[str]) -> list[Mount]:
         """Return the mounts of /etc/hosts and of the termination message."""

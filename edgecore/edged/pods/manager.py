@@ -20,12 +20,17 @@ import msgspec
 
 from corekit.errors import SETTINGS, ConfigError, StoreError
 from corekit.logs import RepeatedFault
+from edgecore.edged.admission.book import AdmissionBook
+from edgecore.edged.admission.demands import Demands
+from edgecore.edged.admission.preemption import PREEMPTED_MESSAGE, PREEMPTED_REASON
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
 from edgecore.edged.pods.worker import PodWorker
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
+from edgecore.edged.volumes.claims import CLAIM, VOLUME
+from edgecore.edged.volumes.tokens import TokenManager
 from edgecore.records import Commit, RecordStore, StoredObject, Uplink
 from edgecore.settings import PodSettings
 from synccore.messages import ObjectKey
@@ -58,8 +63,10 @@ class Edged:
         address: Callable[[], str] = lambda: "",
         allocatable: Mapping[str, Decimal] | None = None,
         uplink: Uplink | None = None,
+        node_labels: Mapping[str, str] | None = None,
     ) -> None:
         self._store, self._runtime, self._clock, self._uplink = store, runtime, clock, uplink
+        self.admission = AdmissionBook(node_name, self._make_room)
         self._site = Site(
             node_name=node_name,
             settings=settings,
@@ -70,7 +77,11 @@ class Edged:
             address=address,
             runtime_id=RuntimeId(runtime),
             allocatable=allocatable or {},
+            admission=self.admission,
+            tokens=TokenManager(store, uplink, clock),
+            node_labels=node_labels or {},
         )
+        self._linked = False
         self._workers: dict[str, PodWorker] = {}
         self._by_name: dict[ObjectKey, str] = {}
         self._memories: dict[str, bytes] = {}
@@ -82,7 +93,8 @@ class Edged:
     async def __aenter__(self) -> Self:
         if self._uplink is not None:
             self._uplink.on_report_all(self._report_again)
-        self._feed = self._store.feed("Pod", "ConfigMap", "Secret")
+        self._feed = self._store.feed("Pod", "ConfigMap", "Secret", CLAIM, VOLUME)
+        await self._site.tokens.load()
         self._memories = await self._store.local(OWNER)
         self._known_database = bool(self._memories)
         self._memories.pop(_KNOWN_DATABASE, None)
@@ -91,7 +103,9 @@ class Edged:
             root = self._site.volume_root
             resources = await asyncio.to_thread(machineinfo.capacity, root, 0)
             usable = machineinfo.allocatable(resources)
+            del usable["pods"]  # nobody said how many
             self._site = dataclasses.replace(self._site, allocatable=usable)
+        self.admission.know_resources(self._site.allocatable)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -124,13 +138,15 @@ class Edged:
                 if key.kind == "Pod":
                     self._take(key, await self._store.get(key))
             objects = {key for key in changed if key.kind != "Pod"}
+            volumes = any(key.kind == VOLUME for key in changed)
             for worker in self._workers.values():
-                if objects & worker.references:
+                if objects & worker.references or (volumes and worker.waits_for_volumes):
                     worker.poke(references_changed=True)
 
     async def _watch_runtime(self) -> None:
         reachable = False
         while True:
+            self._note_link()
             try:
                 known = set(self._workers)
                 listed = await self._runtime.list_sandboxes()
@@ -145,6 +161,16 @@ class Edged:
                 with suppress(StoreError):  # the store has said so; the next round compares again
                     await self._compare(listed, known)
             await asyncio.sleep(RELIST_S)
+
+    def _note_link(self) -> None:
+        """Ask for tokens at once when the cloud can be reached again; their own waits grow to minutes."""
+        linked = self._uplink is not None and self._uplink.connected
+        if linked and not self._linked:
+            self._site.tokens.retry_now()
+            for worker in self._workers.values():
+                if worker.has_tokens:
+                    worker.poke()
+        self._linked = linked
 
     async def _compare(self, listed: list[SandboxState], known: set[str]) -> None:
         """Wake the workers whose pods look different, and see to what belongs to no pod.
@@ -228,7 +254,18 @@ class Edged:
 
     async def _run_worker(self, uid: str, worker: PodWorker) -> None:
         await worker.run()
+        self.admission.leave(uid)
         del self._workers[uid]
+
+    def active(self) -> dict[str, PodWorker]:
+        """Return the workers of the pods that could be evicted, by uid."""
+        return {uid: worker for uid, worker in self._workers.items() if worker.is_active}
+
+    def _make_room(self, victim: Demands) -> None:
+        worker = self._workers.get(victim.uid)
+        if worker is not None:
+            message = "Pod was preempted by Kubelet to accommodate a critical pod."
+            worker.evict(PREEMPTED_REASON, PREEMPTED_MESSAGE, 0.0, message)
 
     def _wake_all(self) -> None:
         for worker in self._workers.values():

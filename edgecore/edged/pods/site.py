@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from edgecore.edged.containers.environment import PodFacts
+from edgecore.edged.admission.book import AdmissionBook
+from edgecore.edged.containers.environment import Lookup, PodFacts
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.runtime import ContainerRuntime
+from edgecore.edged.spec.podspec import Pod
+from edgecore.edged.volumes.inputs import VolumeInputs, gather_inputs
+from edgecore.edged.volumes.tokens import TokenManager
 from edgecore.records import RecordStore
 from edgecore.settings import PodSettings
 
@@ -46,6 +50,9 @@ class Site:
     address: Callable[[], str]
     runtime_id: RuntimeId
     allocatable: Mapping[str, Decimal]
+    admission: AdmissionBook
+    tokens: TokenManager
+    node_labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def host_ips(self) -> list[str]:
@@ -66,3 +73,9 @@ class Site:
     def facts(self, pod_ips: list[str]) -> PodFacts:
         """Return what a pod with these addresses can ask about itself."""
         return PodFacts(self.node_name, self.host_ips, pod_ips, self.allocatable)
+
+    async def volume_inputs(self, pod: Pod, lookup: Lookup, pod_ips: list[str]) -> VolumeInputs:
+        """Return what the volumes of `pod` are made of now."""
+        facts = self.facts(pod_ips)
+        labels = {"kubernetes.io/hostname": self.node_name, **self.node_labels}
+        return await gather_inputs(pod, self.store, self.tokens, lookup, facts, labels)

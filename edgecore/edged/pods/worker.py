@@ -10,6 +10,7 @@ from typing import Any
 
 from corekit.errors import EdgeError
 from corekit.logs import RepeatedFault
+from edgecore.edged.admission.demands import Demands
 from edgecore.edged.containers.environment import Lookup
 from edgecore.edged.containers.podrefs import fetch_references, references
 from edgecore.edged.machine.memory import Exit, PodMemory
@@ -17,13 +18,17 @@ from edgecore.edged.machine.planning import Plan, plan, teardown
 from edgecore.edged.machine.status import Surroundings, pod_ips, pod_status
 from edgecore.edged.machine.view import View, observe
 from edgecore.edged.pods.actor import Actor
+from edgecore.edged.pods.gate import Gate
 from edgecore.edged.pods.launch import read_termination_message
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
 from edgecore.edged.spec import unserved
 from edgecore.edged.spec.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
+from edgecore.edged.volumes.claims import claim_keys
 from edgecore.edged.volumes.podvolumes import PodVolumes
+from edgecore.edged.volumes.refusals import refused_volume
+from edgecore.edged.volumes.tokens import token_sources
 from edgecore.records import StoredObject
 from synccore.messages import ObjectKey
 
@@ -40,7 +45,7 @@ class PodWorker:
     def __init__(self, site: Site, uid: str, memory: PodMemory, memory_bytes: bytes = b"") -> None:
         self.uid, self.memory = uid, memory
         self._site = site
-        self._volumes = PodVolumes(site.volume_root, uid)
+        self._volumes = PodVolumes(site.volume_root, uid, site.settings.allowed_host_paths)
         self._reporter = PodReporter(site, uid, memory, memory_bytes)
         self._wake = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
@@ -53,12 +58,25 @@ class PodWorker:
         self._messages: dict[str, str] = {}
         self._log_extra = {"pod": f"{memory.namespace}/{memory.name}"}
         self._fault = RepeatedFault(logger, f"pod {memory.namespace}/{memory.name}")
+        self._gate = Gate(site, uid, memory, self._reporter)
         self._actor = Actor(site, memory, self._reporter, self._volumes)
 
     @property
     def references(self) -> set[ObjectKey]:
-        """Return the ConfigMaps and Secrets whose changes matter to this pod."""
-        return references(self._pod) if self._pod else set()
+        """Return the objects whose changes matter to this pod; a volume stands for all that claims may get."""
+        if self._pod is None:
+            return set()
+        return references(self._pod) | claim_keys(self._pod)
+
+    @property
+    def waits_for_volumes(self) -> bool:
+        """Return whether the pod has claims: a PersistentVolume may be theirs."""
+        return self._pod is not None and bool(claim_keys(self._pod))
+
+    @property
+    def has_tokens(self) -> bool:
+        """Return whether the pod shows service account tokens."""
+        return self._pod is not None and bool(token_sources(self._pod))
 
     def update(self, stored: StoredObject | None) -> None:
         """Take the newest record; None: the pod must not be here. What is being started is dropped if it must end."""
@@ -70,6 +88,30 @@ class PodWorker:
         if self._ending and (before is None or self._grace_s < before) and self._working:
             self._working.cancel()
         self._wake.set()
+
+    @property
+    def demands(self) -> Demands | None:
+        """Return what the pod asks of the node, None before its record was understood."""
+        return self._gate.demands
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether the pod was taken and has not ended: it is one that could be evicted."""
+        return self.memory.admitted and not self.memory.outcome and not self._ending
+
+    def evict(self, reason: str, message: str, grace_s: float, disruption: str = "") -> bool:
+        """End the pod as Failed; return False if it has ended already. What is being started is dropped."""
+        if not self.is_active:
+            return False
+        memory = self.memory
+        memory.outcome, memory.reason, memory.message = "Failed", reason, message
+        memory.end_grace_s, memory.disruption = grace_s, disruption
+        self._reporter.emit(reason, message, "", True)
+        logger.warning("pod is ended: %s: %s", reason, message, extra=self._log_extra)
+        if self._working:
+            self._working.cancel()
+        self._wake.set()
+        return True
 
     def poke(self, *, references_changed: bool = False) -> None:
         """Look again: something about the pod may have changed."""
@@ -115,6 +157,7 @@ class PodWorker:
         try:
             self._pod, self._tree = decode_pod(stored.body)
             self._problem, self._deleting = "", self._pod.is_deleting
+            self._gate.take(self._pod, self._tree)
             self.memory.init_names = tuple(c.name for c in self._pod.spec.init_containers)
         except PodSpecError as exc:
             self._problem = exc.problem
@@ -134,6 +177,8 @@ class PodWorker:
         if self._pod is None or self._problem:
             return await self._refuse()
         pod = self._pod
+        if not await self._gate.passes(pod):
+            return await self._stay_out(self._gate.status())
         lookup = await fetch_references(pod, self._site.store)
         if self._retry_now:
             self._actor.forget_config_failures()
@@ -174,17 +219,18 @@ class PodWorker:
             await self._finish_deletion(pod, view)
             return None
         if any(c.phase is ContainerPhase.RUNNING for c in view.latest.values()):
-            facts = self._site.facts(self._ips(pod, view))
-            await asyncio.to_thread(self._volumes.refresh, pod, lookup, facts)
-        return None if step.wake_s is None else step.wake_s - self._site.clock()
+            inputs = await self._site.volume_inputs(pod, lookup, self._ips(pod, view))
+            self._actor.tell_expired(inputs)
+            await asyncio.to_thread(self._volumes.refresh, pod, inputs)
+            await self._reporter.flush()
+        due = [at for at in (step.wake_s, self._site.tokens.due_s(pod)) if at is not None]
+        return min(due) - self._site.clock() if due else None
 
     async def _act(self, pod: Pod, step: Plan, view: View, lookup: Lookup) -> float | None:
         """Do the planned actions; return seconds to wait if one of them cannot be done now."""
-        blocked = unserved.unserved_volume(self._tree)
-        if blocked and self._actor.starts_something(step.actions):
-            name, reason = blocked
-            message = f'MountVolume.SetUp failed for volume "{name}" : {reason}'
-            self._actor.tell_once("FailedMount", message)
+        refusal = refused_volume(self._tree)
+        if refusal is not None and self._actor.starts_something(step.actions):
+            self._actor.tell_once("FailedMount", refusal.message)
             return WAKE_LIMIT_S
         ips = self._ips(pod, view)
         retry: list[float | None] = [None]
@@ -244,6 +290,8 @@ class PodWorker:
         if self._gone:
             return  # the name may belong to another pod by now
         status = pod_status(pod, view, self.memory, around, now_s)
+        if status["phase"] in ("Succeeded", "Failed"):
+            self._gate.leave()
         await self._reporter.flush(status)
 
     def _ips(self, pod: Pod, view: View) -> list[str]:
@@ -265,7 +313,11 @@ class PodWorker:
             self.memory.message = message
             self._reporter.emit("InvalidPod", message, "", True)
             logger.warning("not a pod: %s", self._problem, extra=self._log_extra)
-        await self._reporter.flush({"phase": "Failed", "reason": "InvalidPod", "message": message})
+        return await self._stay_out({"phase": "Failed", "reason": "InvalidPod", "message": message})
+
+    async def _stay_out(self, status: dict[str, Any]) -> float | None:
+        """Report a pod that does not run here; once it is deleted, that is soon done."""
+        await self._reporter.flush(status)
         if self._deleting:
             await self._clear(self._grace_s)
             await self._remove_files(self._actor.log_dir(self._pod))
@@ -303,5 +355,6 @@ class PodWorker:
 
     async def _remove_files(self, log_dir: str) -> None:
         await asyncio.to_thread(self._volumes.remove)
+        await self._site.tokens.forget(self.uid)
         if log_dir:
             await asyncio.to_thread(self._actor.remove_logs, Path(log_dir))

@@ -57,7 +57,14 @@ def _supervise(order: Order, report: int) -> None:
     except FileExistsError:
         os.write(report, b"container was already started")
         return
-    log = os.open(order["log_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    log = _open_log(order)
+
+    def reopen(_number: int, _frame: object) -> None:
+        fresh = _open_log(order)
+        os.dup2(fresh, log)
+        os.close(fresh)
+
+    _signal.signal(_signal.SIGUSR1, reopen)  # sent after the log file was renamed
     (out_r, out_w), (err_r, err_w), (go_r, go_w), (fail_r, fail_w) = (os.pipe() for _ in range(4))
     pid = os.fork()
     if pid == 0:
@@ -67,9 +74,8 @@ def _supervise(order: Order, report: int) -> None:
     for theirs in (out_w, err_w, go_r, fail_w):
         os.close(theirs)
     # On disk before the process runs anything: whoever starts after a crash must find it.
-    _write_facts(
-        f"{folder}/started", {**_identity("", pid), **_identity("supervisor_", os.getpid())}
-    )
+    ours = _identity("supervisor_", os.getpid())
+    _write_facts(f"{folder}/started", {**_identity("", pid), **ours, "reopens": 1})
     os.write(go_w, b"g")
     os.close(go_w)
     failure = _read_all(fail_r)  # ends without a byte when exec has replaced the child
@@ -86,6 +92,10 @@ def _supervise(order: Order, report: int) -> None:
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     code = 128 - status if status < 0 else status
     _write_end(folder, code, "Error" if code else "Completed", "")
+
+
+def _open_log(order: Order) -> int:
+    return os.open(order["log_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
 
 
 def _become_container(order: Order, output: tuple[int, int], go: int, fail: int) -> NoReturn:

@@ -11,7 +11,78 @@ import msgspec
 from msgspec import field
 
 from corekit.errors import EdgeError
+from edgecore.edged.spec.container import Container, EnvFrom, EnvSource, EnvVar, Resources
+from edgecore.edged.spec.network import DnsConfig, DnsOption, HostAlias, Port
+from edgecore.edged.spec.parts import Name, Part, Quantity, Seconds
 from edgecore.edged.spec.quantity import parse_quantity
+from edgecore.edged.spec.security import (
+    Capabilities,
+    PodSecurityContext,
+    SeccompProfile,
+    SecurityContext,
+)
+from edgecore.edged.spec.sources import FieldRef, KeyRef, ObjectRef, ResourceFieldRef
+from edgecore.edged.spec.volume import (
+    ConfigMapVolume,
+    DownwardFile,
+    DownwardVolume,
+    EmptyDir,
+    HostPath,
+    KeyToPath,
+    Projected,
+    ProjectedConfigMap,
+    ProjectedDownward,
+    ProjectedSource,
+    ProjectedToken,
+    SecretVolume,
+    Volume,
+    VolumeMount,
+)
+
+__all__ = [
+    "DEFAULT_GRACE_S",
+    "Capabilities",
+    "ConfigMapVolume",
+    "Container",
+    "DnsConfig",
+    "DnsOption",
+    "DownwardFile",
+    "DownwardVolume",
+    "EmptyDir",
+    "EnvFrom",
+    "EnvSource",
+    "EnvVar",
+    "FieldRef",
+    "HostAlias",
+    "HostPath",
+    "KeyRef",
+    "KeyToPath",
+    "Name",
+    "ObjectMeta",
+    "ObjectRef",
+    "Part",
+    "Pod",
+    "PodSecurityContext",
+    "PodSpec",
+    "PodSpecError",
+    "Port",
+    "Projected",
+    "ProjectedConfigMap",
+    "ProjectedDownward",
+    "ProjectedSource",
+    "ProjectedToken",
+    "Quantity",
+    "ResourceFieldRef",
+    "Resources",
+    "SeccompProfile",
+    "Seconds",
+    "SecretVolume",
+    "SecurityContext",
+    "Volume",
+    "VolumeMount",
+    "decode_identity",
+    "decode_pod",
+]
 
 DEFAULT_GRACE_S = 30
 
@@ -22,298 +93,6 @@ class PodSpecError(EdgeError):
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(f"pod does not decode: {problem}")
-
-
-class Part(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Base of all parts of a Pod: immutable, names as Kubernetes writes them."""
-
-
-Quantity = str | int | float  # strict decoding tells an int from a float
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253, pattern=r"^[^/\x00]+$")]
-Seconds = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class KeyRef(Part, frozen=True):
-    """A key of a ConfigMap or Secret."""
-
-    key: str
-    name: str = ""
-    optional: bool = False
-
-
-class ObjectRef(Part, frozen=True):
-    """A whole ConfigMap or Secret."""
-
-    name: str = ""
-    optional: bool = False
-
-
-class FieldRef(Part, frozen=True):
-    """A field of the pod itself."""
-
-    field_path: str
-    api_version: str = "v1"
-
-
-class ResourceFieldRef(Part, frozen=True):
-    """A request or limit of a container."""
-
-    resource: str
-    container_name: str = ""
-    divisor: Quantity = "0"
-
-
-class EnvSource(Part, frozen=True):
-    """Where an environment variable's value comes from."""
-
-    field_ref: FieldRef | None = None
-    resource_field_ref: ResourceFieldRef | None = None
-    config_map_key_ref: KeyRef | None = None
-    secret_key_ref: KeyRef | None = None
-
-
-class EnvVar(Part, frozen=True):
-    """One environment variable."""
-
-    name: str
-    value: str = ""
-    value_from: EnvSource | None = None
-
-
-class EnvFrom(Part, frozen=True):
-    """All keys of a ConfigMap or Secret as environment variables."""
-
-    prefix: str = ""
-    config_map_ref: ObjectRef | None = None
-    secret_ref: ObjectRef | None = None
-
-
-class VolumeMount(Part, frozen=True):
-    """Where a container sees a volume."""
-
-    name: Name
-    mount_path: str
-    sub_path: str = ""
-    sub_path_expr: str = ""
-    read_only: bool = False
-
-
-class Resources(Part, frozen=True):
-    """Requests and limits."""
-
-    requests: dict[str, Quantity] = {}
-    limits: dict[str, Quantity] = {}
-
-
-class Port(Part, frozen=True):
-    """A port of a container; only `host_port` changes anything on the node."""
-
-    container_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    host_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
-    host_ip: str = field(default="", name="hostIP")
-    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
-    name: str = ""
-
-
-class Capabilities(Part, frozen=True):
-    """Linux capabilities."""
-
-    add: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
-
-
-class SeccompProfile(Part, frozen=True):
-    """Which seccomp profile."""
-
-    type: Literal["RuntimeDefault", "Unconfined", "Localhost"]
-    localhost_profile: str = ""
-
-
-class SecurityContext(Part, frozen=True):
-    """A container's security context."""
-
-    privileged: bool = False
-    run_as_user: int | None = None
-    run_as_group: int | None = None
-    run_as_non_root: bool | None = None
-    read_only_root_filesystem: bool = False
-    allow_privilege_escalation: bool | None = None
-    capabilities: Capabilities = Capabilities()
-    seccomp_profile: SeccompProfile | None = None
-
-
-class Container(Part, frozen=True):
-    """A container of a pod; `restart_policy` exists for init containers only and makes a sidecar."""
-
-    name: Name
-    image: str = ""
-    command: tuple[str, ...] = ()
-    args: tuple[str, ...] = ()
-    working_dir: str = ""
-    env: tuple[EnvVar, ...] = ()
-    env_from: tuple[EnvFrom, ...] = ()
-    volume_mounts: tuple[VolumeMount, ...] = ()
-    resources: Resources = Resources()
-    ports: tuple[Port, ...] = ()
-    image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
-    security_context: SecurityContext = SecurityContext()
-    stdin: bool = False
-    tty: bool = False
-    restart_policy: Literal["", "Always"] = ""
-    termination_message_path: str = "/dev/termination-log"
-    termination_message_policy: Literal["File", "FallbackToLogsOnError"] = "File"
-
-    @property
-    def pull_policy(self) -> str:
-        """Return the policy, by Kubernetes' rule where none is given: a moving tag is always pulled."""
-        if self.image_pull_policy:
-            return self.image_pull_policy
-        last = self.image.rsplit("/", 1)[-1]
-        moving = "@" not in last and (":" not in last or last.endswith(":latest"))
-        return "Always" if moving else "IfNotPresent"
-
-    @property
-    def is_sidecar(self) -> bool:
-        """Return whether this init container runs as long as the pod."""
-        return self.restart_policy == "Always"
-
-
-class KeyToPath(Part, frozen=True):
-    """A key and the file it becomes."""
-
-    key: str
-    path: str
-    mode: int | None = None
-
-
-class EmptyDir(Part, frozen=True):
-    """Scratch space that lives as long as the pod."""
-
-    medium: str = ""
-    size_limit: Quantity | None = None
-
-
-class HostPath(Part, frozen=True):
-    """A path of the node."""
-
-    path: str
-    type: Literal[
-        "",
-        "DirectoryOrCreate",
-        "Directory",
-        "FileOrCreate",
-        "File",
-        "Socket",
-        "CharDevice",
-        "BlockDevice",
-    ] = ""
-
-
-class ConfigMapVolume(Part, frozen=True):
-    """Keys of a ConfigMap as files."""
-
-    name: str = ""
-    items: tuple[KeyToPath, ...] = ()
-    default_mode: int = 0o644
-    optional: bool = False
-
-
-class SecretVolume(Part, frozen=True):
-    """Keys of a Secret as files."""
-
-    secret_name: str = ""
-    items: tuple[KeyToPath, ...] = ()
-    default_mode: int = 0o644
-    optional: bool = False
-
-
-class DownwardFile(Part, frozen=True):
-    """A field of the pod as a file."""
-
-    path: str
-    field_ref: FieldRef | None = None
-    resource_field_ref: ResourceFieldRef | None = None
-    mode: int | None = None
-
-
-class DownwardVolume(Part, frozen=True):
-    """Fields of the pod as files."""
-
-    items: tuple[DownwardFile, ...] = ()
-    default_mode: int = 0o644
-
-
-class ProjectedConfigMap(Part, frozen=True):
-    """A ConfigMap or Secret within a projected volume."""
-
-    name: str = ""
-    items: tuple[KeyToPath, ...] = ()
-    optional: bool = False
-
-
-class ProjectedDownward(Part, frozen=True):
-    """Fields of the pod within a projected volume."""
-
-    items: tuple[DownwardFile, ...] = ()
-
-
-class ProjectedSource(Part, frozen=True):
-    """One source of a projected volume."""
-
-    config_map: ProjectedConfigMap | None = None
-    secret: ProjectedConfigMap | None = None
-    downward_api: ProjectedDownward | None = field(default=None, name="downwardAPI")
-
-
-class Projected(Part, frozen=True):
-    """Several sources in one folder."""
-
-    sources: tuple[ProjectedSource, ...] = ()
-    default_mode: int = 0o644
-
-
-class Volume(Part, frozen=True):
-    """A volume; none of the sources set means a type that this node does not serve."""
-
-    name: Name
-    empty_dir: EmptyDir | None = None
-    host_path: HostPath | None = None
-    config_map: ConfigMapVolume | None = None
-    secret: SecretVolume | None = None
-    downward_api: DownwardVolume | None = field(default=None, name="downwardAPI")
-    projected: Projected | None = None
-
-
-class PodSecurityContext(Part, frozen=True):
-    """What all containers of a pod share."""
-
-    run_as_user: int | None = None
-    run_as_group: int | None = None
-    run_as_non_root: bool | None = None
-    supplemental_groups: tuple[int, ...] = ()
-    seccomp_profile: SeccompProfile | None = None
-
-
-class HostAlias(Part, frozen=True):
-    """One more line of /etc/hosts."""
-
-    ip: str
-    hostnames: tuple[str, ...] = ()
-
-
-class DnsOption(Part, frozen=True):
-    """One option of resolv.conf."""
-
-    name: str
-    value: str = ""
-
-
-class DnsConfig(Part, frozen=True):
-    """Contents of resolv.conf."""
-
-    nameservers: tuple[str, ...] = ()
-    searches: tuple[str, ...] = ()
-    options: tuple[DnsOption, ...] = ()
 
 
 class PodSpec(Part, frozen=True):
@@ -345,8 +124,8 @@ class ObjectMeta(Part, frozen=True):
     name: Name
     namespace: Name
     uid: Name
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
     deletion_timestamp: str = ""
     deletion_grace_period_seconds: Seconds | None = None
 

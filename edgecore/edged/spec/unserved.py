@@ -32,7 +32,6 @@ _ELSEWHERE = frozenset(
 )
 # Values that ask for nothing.
 _NOTHING: tuple[object, ...] = (False, "", 0, [], {}, "None", "Default")
-_TOKENS = "service account tokens are not served yet: set automountServiceAccountToken: false"
 
 
 def unserved_fields(tree: dict[str, Any]) -> list[str]:
@@ -55,31 +54,6 @@ def unserved_fields(tree: dict[str, Any]) -> list[str]:
         if "sizeLimit" in empty_dir and empty_dir.get("medium") != "Memory":
             found.add("spec.volumes.emptyDir.sizeLimit")
     return sorted(found)
-
-
-def unserved_volume(tree: dict[str, Any]) -> tuple[str, str] | None:
-    """Return (volume name, reason) of the first volume that this node cannot make, or None."""
-    for volume in tree.get("spec", {}).get("volumes", []):
-        if problem := _volume_problem(volume):
-            return str(volume["name"]), problem
-    return None
-
-
-def _volume_problem(volume: dict[str, Any]) -> str:
-    kinds = [k for k in volume if k != "name"]
-    for kind in kinds:
-        if kind not in ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"):
-            return f"volume type {kind} is not served yet"
-    medium = volume.get("emptyDir", {}).get("medium", "")
-    if medium not in ("", "Memory"):
-        return f"emptyDir medium {medium} is not served yet"
-    for source in volume.get("projected", {}).get("sources", []):
-        for kind in source:
-            if kind == "serviceAccountToken":
-                return _TOKENS
-            if kind not in ("configMap", "secret", "downwardAPI"):
-                return f"projected volume source {kind} is not served yet"
-    return "" if kinds else "no volume type is set"
 
 
 def _walk(value: Any, shape: Any, path: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -21,10 +22,11 @@ MAX_PATH_CHARS = 4096
 
 
 class File(NamedTuple):
-    """Content and permission bits of one file."""
+    """Content and permission bits of one file, and its user if that is not the agent's own."""
 
     content: bytes
     mode: int
+    uid: int | None = None
 
 
 def check_payload_path(path: str) -> None:
@@ -43,8 +45,8 @@ def check_payload_path(path: str) -> None:
         raise ValueError(f"invalid path {path[:100]!r}: must not start with '..'")
 
 
-def write_payload(folder: Path, payload: Mapping[str, File]) -> bool:
-    """Make `folder` show exactly `payload`; return whether anything changed.
+def write_payload(folder: Path, payload: Mapping[str, File], gid: int | None = None) -> bool:
+    """Make `folder` show exactly `payload`, of the group `gid`; return whether anything changed.
 
     Shapes:  payload: relative path -> file, checked with `check_payload_path` here.
     Raises:  ValueError: a bad path. OSError.
@@ -53,9 +55,14 @@ def write_payload(folder: Path, payload: Mapping[str, File]) -> bool:
         check_payload_path(path)
     link = folder / DATA
     old = folder / os.readlink(link) if link.is_symlink() else None  # noqa: PTH115
-    if old is not None and old.is_dir() and _read_state(old) == dict(payload):
+    if old is not None and old.is_dir() and _read_state(old) == _as_read(payload):
         return False
-    state = _write_state(folder, payload)
+    state = _new_state(folder)
+    try:
+        _fill_state(state, payload, gid)
+    except BaseException:  # every retry would leave another one
+        shutil.rmtree(state, ignore_errors=True)
+        raise
     next_link = folder / _DATA_NEXT
     next_link.unlink(missing_ok=True)
     next_link.symlink_to(state.name)
@@ -69,23 +76,39 @@ def _read_state(folder: Path) -> dict[str, File]:
     found: dict[str, File] = {}
     for path in folder.rglob("*"):
         if path.is_file():
-            mode = path.stat().st_mode & 0o7777
-            found[str(path.relative_to(folder))] = File(path.read_bytes(), mode)
+            was = path.stat()
+            mode = stat.S_IMODE(was.st_mode)
+            found[str(path.relative_to(folder))] = File(path.read_bytes(), mode, was.st_uid)
     return found
 
 
-def _write_state(folder: Path, payload: Mapping[str, File]) -> Path:
+def _as_read(payload: Mapping[str, File]) -> dict[str, File]:
+    own = os.geteuid()
+    return {p: f._replace(uid=own if f.uid is None else f.uid) for p, f in payload.items()}
+
+
+def _new_state(folder: Path) -> Path:
     now_ns = time.time_ns()
     stamp = time.strftime("%Y_%m_%d_%H_%M_%S", time.gmtime(now_ns // 10**9))
     state = folder / f"..{stamp}.{now_ns % 10**9:09d}"
     state.mkdir(mode=0o755)
     state.chmod(0o755)  # whatever the umask is
+    return state
+
+
+def _fill_state(state: Path, payload: Mapping[str, File], gid: int | None) -> None:
     for path, file in payload.items():
         target = state / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.content)
         target.chmod(file.mode)
-    return state
+        if file.uid is not None or gid is not None:  # before it is shown
+            keep = -1
+            os.chown(target, keep if file.uid is None else file.uid, keep if gid is None else gid)
+    if gid is not None:
+        for folder, _, _ in os.walk(state):
+            os.chown(folder, -1, gid)
+            Path(folder).chmod(0o2755)  # setgid, as kubelet's
 
 
 def _link_names(folder: Path, names: set[str]) -> None:

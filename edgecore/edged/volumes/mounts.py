@@ -9,7 +9,8 @@ from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 0x2, 0x4, 0x8, 0x1000
-MNT_DETACH = 0x2
+MS_REC, MS_PRIVATE, MS_SLAVE = 0x4000, 0x40000, 0x80000
+MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 CAP_SYS_ADMIN = 21
 
 
@@ -28,9 +29,11 @@ def mount_tmpfs(target: Path, size_bytes: int = 0) -> None:
     _mount("tmpfs", str(target), "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 
-def bind(source: str, target: Path) -> None:
-    """Make `target` show `source`. Raises: OSError."""
-    _mount(source, str(target), "", MS_BIND, "")
+def bind(source: str, target: Path, *, whole: bool = False) -> None:
+    """Make `target` show `source`; with `whole` what is mounted below it too. Raises: OSError."""
+    _mount(source, str(target), "", MS_BIND | (MS_REC if whole else 0), "")
+    # Or unmounting below `target`, when the pod goes, would unmount the same below `source`.
+    _mount("", str(target), "", MS_SLAVE | (MS_REC if whole else 0), "")
 
 
 def mounts_below(folder: Path) -> list[Path]:
@@ -49,7 +52,7 @@ def mounts_below(folder: Path) -> list[Path]:
 def unmount_below(folder: Path) -> None:
     """Unmount everything at and below `folder`. Raises: OSError: something is still mounted."""
     for point in mounts_below(folder):
-        if _LIBC.umount2(os.fsencode(point), MNT_DETACH) != 0:
+        if _LIBC.umount2(os.fsencode(point), MNT_DETACH | UMOUNT_NOFOLLOW) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(point))
 

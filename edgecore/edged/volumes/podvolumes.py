@@ -1,25 +1,33 @@
 """Volumes of a pod on disk, below `<root>/<uid>/`; everything here blocks and is called in threads.
 
 volumes/kubernetes.io~<type>/<name>    as kubelet lays them out
+plugins/kubernetes.io~empty-dir/<name>/ready    says that an emptyDir was made; what is in it is the containers'
 volume-subpaths/<volume>/<container>/<index>    binds of single entries, pinned against later renames
+claims/<name>                          what a claim was bound to when the pod got it
 containers/<name>/<attempt>            termination messages;   etc-hosts   the pod's /etc/hosts
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import stat
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from edgecore.edged.containers.environment import Lookup, PodFacts
-from edgecore.edged.spec.podspec import EmptyDir, HostPath, Pod, Volume
-from edgecore.edged.spec.quantity import ceil_of, parse_quantity
+import msgspec
+
+from edgecore.edged.spec.podspec import HostPath, Pod, Volume
 from edgecore.edged.volumes import mounts
 from edgecore.edged.volumes.atomicwriter import DATA, File, write_payload
-from edgecore.edged.volumes.payload import VolumeError, volume_payload
+from edgecore.edged.volumes.claims import ClaimedVolume
+from edgecore.edged.volumes.emptydirs import prepare_empty_dir
+from edgecore.edged.volumes.errors import UnmountedError, VolumeError
+from edgecore.edged.volumes.hostpaths import EVERYTHING, check_host_path, restricted
+from edgecore.edged.volumes.inputs import VolumeInputs
+from edgecore.edged.volumes.ownership import fs_group, own_tree
+from edgecore.edged.volumes.payload import is_in_memory, volume_payload
+from edgecore.edged.volumes.subpath import hold
+from edgecore.edged.volumes.tree import remove_tree
 
 logger = logging.getLogger(__name__)
 
@@ -30,58 +38,71 @@ _TYPE_FOLDERS = (
     ("downward_api", "downward-api"),
     ("projected", "projected"),
 )
-_HOST_PATH_TYPES: dict[str, tuple[Callable[[int], bool], str]] = {
-    "Directory": (stat.S_ISDIR, "directory"),
-    "DirectoryOrCreate": (stat.S_ISDIR, "directory"),
-    "File": (stat.S_ISREG, "file"),
-    "FileOrCreate": (stat.S_ISREG, "file"),
-    "Socket": (stat.S_ISSOCK, "socket"),
-    "CharDevice": (stat.S_ISCHR, "character device"),
-    "BlockDevice": (stat.S_ISBLK, "block device"),
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a volume lies on the node.
+
+    Shapes:  read_only: whatever a mount asks for. writable: missing folders of a subPath may be made in it.
+             held: a bind of ours stands for the path: what is mounted in a container cannot reach the node.
+    """
+
+    path: Path
+    read_only: bool = False
+    writable: bool = False
+    held: bool = False
 
 
 class PodVolumes:
     """The files of one pod.
 
-    Shapes:  root: folder of all pods' files.
+    Shapes:  root: folder of all pods' files. allowed_host_paths: of the node, that pods may see.
     """
 
-    def __init__(self, root: Path, uid: str) -> None:
+    def __init__(
+        self, root: Path, uid: str, allowed_host_paths: Sequence[str] = (EVERYTHING,)
+    ) -> None:
         self.folder = root / uid
-        self._in_memory = mounts.can_mount()
+        self._allowed = allowed_host_paths
+        self._places: dict[str, Place] = {}
+
+    def place(self, name: str) -> Place | None:
+        """Return where the volume `name` lies, as the last `prepare` made it."""
+        return self._places.get(name)
 
     def path(self, volume: Volume) -> Path:
-        """Return where `volume` lies on the node."""
-        if volume.host_path is not None:
-            return Path(volume.host_path.path)
+        """Return where a volume of the pod's own lies."""
         kind = next(f for member, f in _TYPE_FOLDERS if getattr(volume, member) is not None)
         return self.folder / "volumes" / f"kubernetes.io~{kind}" / volume.name
 
-    def prepare(self, pod: Pod, lookup: Lookup, facts: PodFacts) -> None:
+    def prepare(self, pod: Pod, inputs: VolumeInputs) -> None:
         """Make or refresh all volumes of `pod`. Raises: VolumeError: naming the volume."""
         for volume in pod.spec.volumes:
             try:
-                self._prepare_one(pod, volume, lookup, facts)
+                self._places[volume.name] = self._prepare_one(pod, volume, inputs)
             except (VolumeError, OSError, ValueError) as exc:
-                if volume.host_path is None and (self.path(volume) / DATA).exists():
+                if self._goes_on(volume):
                     continue  # its object has vanished since: a restart goes on with what is there
+                if isinstance(exc, UnmountedError):
+                    raise
                 problem = exc.message if isinstance(exc, VolumeError) else str(exc)
                 raise VolumeError(
                     f'MountVolume.SetUp failed for volume "{volume.name}" : {problem}'
                 ) from exc
 
-    def refresh(self, pod: Pod, lookup: Lookup, facts: PodFacts) -> bool:
-        """Bring changed ConfigMaps and Secrets into the files of a running pod; return whether any changed.
+    def refresh(self, pod: Pod, inputs: VolumeInputs) -> bool:
+        """Bring changed objects, labels and tokens into the files of a running pod; return whether any changed.
 
-        What has vanished since the pod started stays as it was, as kubelet leaves it.
+        What has vanished since the pod started stays as it was, as kubelet leaves it, unless it was optional.
         """
         changed = False
         for volume in pod.spec.volumes:
             try:
-                payload = volume_payload(pod, volume, lookup, facts)
+                payload = volume_payload(pod, volume, inputs)
                 if payload is not None and self.path(volume).is_dir():
-                    changed = write_payload(self.path(volume), payload) or changed
+                    written = write_payload(self.path(volume), payload, _gid(pod))
+                    changed = written or changed
             except (VolumeError, OSError, ValueError) as exc:
                 extra = {"pod": f"{pod.metadata.namespace}/{pod.metadata.name}"}
                 logger.debug("volume %s not refreshed: %s", volume.name, exc, extra=extra)
@@ -103,49 +124,83 @@ class PodVolumes:
         mounts.unmount_below(self.folder)
         if left := mounts.mounts_below(self.folder):
             raise OSError(f"still mounted: {left[0]}")
-        shutil.rmtree(self.folder)
+        remove_tree(self.folder)
 
-    def _prepare_one(self, pod: Pod, volume: Volume, lookup: Lookup, facts: PodFacts) -> None:
+    def _goes_on(self, volume: Volume) -> bool:
+        if volume.name in self._places:
+            return volume.host_path is None
+        return any(getattr(volume, member) is not None for member, _ in _TYPE_FOLDERS) and (
+            (self.path(volume) / DATA).exists() and self._remember(volume)
+        )
+
+    def _remember(self, volume: Volume) -> bool:
+        self._places[volume.name] = Place(self.path(volume), read_only=True)
+        return True
+
+    def _prepare_one(self, pod: Pod, volume: Volume, inputs: VolumeInputs) -> Place:
         if volume.host_path is not None:
-            _check_host_path(volume.host_path)
-            return
-        payload = volume_payload(pod, volume, lookup, facts)
+            return self._prepare_host_path(volume.name, volume.host_path)
+        if volume.persistent_volume_claim is not None or volume.ephemeral is not None:
+            return self._prepare_claim(pod, volume.name, inputs)
         path = self.path(volume)
-        path.mkdir(parents=True, exist_ok=True)
         if volume.empty_dir is not None:
-            self._prepare_empty_dir(path, volume.empty_dir)
-        elif payload is not None:
-            self._prepare_files(path, payload, secret=_holds_secret(volume))
+            ready = self.folder / "plugins/kubernetes.io~empty-dir" / volume.name / "ready"
+            prepare_empty_dir(path, ready, volume.empty_dir, pod, inputs.facts.allocatable)
+            return Place(path, writable=True)
+        payload = volume_payload(pod, volume, inputs)
+        if payload is None:
+            raise VolumeError("no volume plugin matched")
+        path.mkdir(parents=True, exist_ok=True)
+        self._prepare_files(path, payload, _gid(pod), in_memory=is_in_memory(volume))
+        return Place(path, read_only=True)
 
-    def _prepare_empty_dir(self, path: Path, empty_dir: EmptyDir) -> None:
-        if empty_dir.medium == "Memory" and self._in_memory and not path.is_mount():
-            limit = empty_dir.size_limit
-            mounts.mount_tmpfs(path, ceil_of(parse_quantity(limit)) if limit is not None else 0)
-        path.chmod(0o777)  # any user of any container may write, as kubelet has it
+    def _prepare_host_path(self, name: str, host_path: HostPath) -> Place:
+        check_host_path(host_path, self._allowed)
+        path = Path(host_path.path)
+        if not restricted(self._allowed) or not mounts.can_mount() or not path.exists():
+            return Place(path, writable=True)
+        # Held by descriptor: a link that a container plants after the check changes nothing.
+        place = self.folder / "volumes/kubernetes.io~host-path" / name
+        hold(path, place, self._allowed)
+        return Place(place, writable=True, held=True)
 
-    def _prepare_files(self, path: Path, payload: dict[str, File], *, secret: bool) -> None:
-        if secret and self._in_memory and not path.is_mount():
+    def _prepare_claim(self, pod: Pod, name: str, inputs: VolumeInputs) -> Place:
+        claimed = self._claimed(name, inputs)
+        path = Path(claimed.host_path.path)
+        if claimed.managed and not path.exists():
+            raise VolumeError(f'path "{path}" does not exist')
+        if claimed.managed and not path.is_dir():
+            raise VolumeError(f'path "{path}" is no folder; block devices are not served')
+        place = self._prepare_host_path(name, claimed.host_path)
+        if claimed.managed and (group := fs_group(pod)) is not None:
+            own_tree(place.path, group)
+        note = msgspec.json.encode(claimed)
+        self.write_file(f"claims/{name}", note, 0o600)
+        return Place(place.path, claimed.read_only, writable=True, held=place.held)
+
+    def _claimed(self, name: str, inputs: VolumeInputs) -> ClaimedVolume:
+        """Return what the claim is bound to; what it was bound to when the pod got it if it is gone since."""
+        try:
+            claimed = inputs.claimed(name)
+        except VolumeError:
+            note = self.folder / "claims" / name
+            if not note.is_file():
+                raise
+            return msgspec.json.decode(note.read_bytes(), type=ClaimedVolume)
+        if claimed is None:
+            raise VolumeError("no volume plugin matched")
+        return claimed
+
+    def _prepare_files(
+        self, path: Path, payload: dict[str, File], gid: int | None, *, in_memory: bool
+    ) -> None:
+        if in_memory and mounts.can_mount() and not path.is_mount():
             mounts.mount_tmpfs(path)
-        elif secret and not self._in_memory:
+        elif in_memory and not mounts.can_mount():
             self.folder.chmod(0o700)  # no tmpfs without root: at least nobody else reads it
-        write_payload(path, payload)
+        write_payload(path, payload, gid)
 
 
-def _holds_secret(volume: Volume) -> bool:
-    sources = volume.projected.sources if volume.projected else ()
-    return volume.secret is not None or any(s.secret is not None for s in sources)
-
-
-def _check_host_path(host_path: HostPath) -> None:
-    """Make what `type` says may be made, and refuse what is of another type."""
-    path = Path(host_path.path)
-    if not path.is_absolute() or ".." in path.parts:
-        raise VolumeError(f"hostPath {host_path.path!r} must be absolute and without '..'")
-    if host_path.type == "DirectoryOrCreate" and not path.exists():
-        path.mkdir(parents=True, mode=0o755)
-    if host_path.type == "FileOrCreate" and not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
-    if host_path.type:
-        fits, word = _HOST_PATH_TYPES[host_path.type]
-        if not path.exists() or not fits(path.stat().st_mode):
-            raise VolumeError(f"hostPath type check failed: {path} is not a {word}")
+def _gid(pod: Pod) -> int | None:
+    group = fs_group(pod)
+    return group.gid if group is not None else None

@@ -68,3 +68,18 @@ def test_a_burst_is_free_again_after_a_quiet_time():
     storm(admission, range(500))
     assert all(admission.wait_s(f"later-{n}", 60.0) == 0 for n in range(50))
     assert admission.wait_s("one more", 60.0) > 0
+
+
+def test_dials_are_spread_over_the_time_that_the_rate_needs_for_all_beyond_the_burst():
+    admission = Admission(300.0, 300)
+    assert [admission.spread_s(count) for count in (0, 300, 600, 5100)] == [0.0, 0.0, 1.0, 16.0]
+
+
+def test_turns_that_are_to_come_are_counted_and_lost_ones_are_not():
+    admission = Admission(10.0, 1)
+    for node in range(10):
+        admission.wait_s(str(node), 0.0)
+    assert admission.waiting_count(0.0) == 9
+    assert admission.wait_s("1", 0.1) == 0
+    assert admission.waiting_count(0.1) == 8
+    assert admission.waiting_count(2 + KEPT_S) == 0

@@ -268,8 +268,51 @@ async def test_a_node_the_cluster_gave_up_is_told_once_whenever_that_happens(api
     late = Session(cloud)
     assert late.given_up == 1
     api.put("nodes", node)
+    await until(lambda: session.given_up == 2)  # what the cluster wrote meanwhile is still there
     api.put("nodes", lost)
-    await until(lambda: session.given_up == 2)
+    await until(lambda: session.given_up == 3)
+
+
+async def test_a_node_that_called_itself_not_ready_is_asked_once_it_is_ready_again(api, cloud):
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge-1"}}
+    not_ready = {**node, "spec": {"taints": [{"key": "node.kubernetes.io/not-ready"}]}}
+    api.put("nodes", node)
+    api.put("pods", pod("web", "edge-1"))
+    session = Session(cloud)
+    await session.holds("Pod web")
+    key = ObjectKey("Node", "", "edge-1")
+    for number in range(1, 3):
+        api.put("nodes", not_ready)
+        await until(lambda: b"not-ready" in cloud.controller._nodes.get(key).body)
+        assert session.given_up == number - 1  # it said so itself, so it knows
+        assert Session(cloud).given_up == 0
+        api.put("nodes", node)
+        await until(lambda number=number: session.given_up == number)
+
+
+async def test_a_node_that_falls_silent_while_it_is_not_ready_is_asked_at_once(api, cloud):
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge-1"}}
+    tainted = [
+        {**node, "spec": {"taints": [{"key": f"node.kubernetes.io/{word}"} for word in words]}}
+        for words in (("not-ready",), ("not-ready", "unreachable"), ("not-ready",), ())
+    ]
+    asked = []
+    api.put("nodes", node)
+    api.put("pods", pod("web", "edge-1"))
+    session = Session(cloud)
+    await session.holds("Pod web")
+    for state in tainted:
+        api.put("nodes", state)
+        body = [taint["key"].encode() for taint in state["spec"]["taints"]]
+        key = ObjectKey("Node", "", "edge-1")
+
+        def seen(body=body, key=key):
+            held = cloud.controller._nodes.get(key).body
+            return held.count(b"node.kubernetes.io/") == len(body)
+
+        await until(seen)
+        asked.append(session.given_up)
+    assert asked == [0, 1, 1, 2]
 
 
 async def test_a_node_that_was_deleted_by_hand_is_told_now_or_when_it_comes(api, cloud):

@@ -122,6 +122,28 @@ async def test_a_pod_status_is_patched_under_its_uid_and_keeps_foreign_condition
     assert api.sent("patch")[-1].node == "edge-1"
 
 
+async def test_a_condition_keeps_no_reason_of_an_earlier_state(api, cloud):
+    uid = await known_pod(api, cloud)
+    wrong = {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "c"}
+    right = {"type": "Ready", "status": "True"}
+    for ready in (wrong, right):
+        status = {"conditions": [ready]}
+        delta = report("Pod", "default", "web", {"status": status}, uid=uid)
+        await cloud.reports.write("edge-1", delta)
+        assert api.get("pods", "default", "web")["status"]["conditions"] == [ready]
+        await cloud.reports.write("edge-1", node_report("edge-1", **status))
+        assert api.get("nodes", "", "edge-1")["status"]["conditions"] == [ready]
+
+
+@pytest.mark.parametrize("conditions", [7, [7], {"type": "Ready"}])
+async def test_conditions_that_are_no_list_of_objects_are_refused(api, cloud, conditions, caplog):
+    uid = await known_pod(api, cloud)
+    delta = report("Pod", "default", "web", {"status": {"conditions": conditions}}, uid=uid)
+    await cloud.reports.write("edge-1", delta)
+    assert "does not decode" in caplog.text
+    assert "status" not in api.get("pods", "default", "web")
+
+
 async def test_a_status_for_another_uid_or_a_deleted_pod_is_done(api, cloud):
     await known_pod(api, cloud)
     for name in ("web", "never-was"):

@@ -100,8 +100,8 @@ async def test_a_rejected_entry_does_not_fail_its_neighbours_and_the_count_stays
 async def test_entries_beyond_their_age_are_dropped_and_counted(path):
     async with MetaStore(path, settings("drop-oldest", outbox_max_age_s=0.000_001)) as store:
         await append(store, 3)
-        await store._submit(Chore.EXPIRE)
-        assert await waiting(store) == []
+        while await waiting(store):  # the last may be of this very millisecond, and so not older
+            await store._submit(Chore.EXPIRE)
         [loss] = await losses(store)
         assert (loss["reason"], loss["count"]) == ("too-old", 3)
 

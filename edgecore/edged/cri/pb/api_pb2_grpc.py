@@ -114,6 +114,16 @@ class RuntimeServiceStub:
                 request_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.PortForwardRequest.SerializeToString,
                 response_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.PortForwardResponse.FromString,
                 _registered_method=True)
+        self.ReopenContainerLog = channel.unary_unary(
+                '/runtime.v1.RuntimeService/ReopenContainerLog',
+                request_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ReopenContainerLogRequest.SerializeToString,
+                response_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ReopenContainerLogResponse.FromString,
+                _registered_method=True)
+        self.ListContainerStats = channel.unary_unary(
+                '/runtime.v1.RuntimeService/ListContainerStats',
+                request_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsRequest.SerializeToString,
+                response_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsResponse.FromString,
+                _registered_method=True)
 
 
 class RuntimeServiceServicer:
@@ -215,6 +225,18 @@ class RuntimeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReopenContainerLog(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListContainerStats(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RuntimeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -297,6 +319,16 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
                     servicer.PortForward,
                     request_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.PortForwardRequest.FromString,
                     response_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.PortForwardResponse.SerializeToString,
+            ),
+            'ReopenContainerLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReopenContainerLog,
+                    request_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ReopenContainerLogRequest.FromString,
+                    response_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ReopenContainerLogResponse.SerializeToString,
+            ),
+            'ListContainerStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListContainerStats,
+                    request_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsRequest.FromString,
+                    response_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -731,6 +763,60 @@ class RuntimeService:
             '/runtime.v1.RuntimeService/PortForward',
             edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.PortForwardRequest.SerializeToString,
             edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.PortForwardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReopenContainerLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runtime.v1.RuntimeService/ReopenContainerLog',
+            edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ReopenContainerLogRequest.SerializeToString,
+            edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ReopenContainerLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListContainerStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runtime.v1.RuntimeService/ListContainerStats',
+            edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsRequest.SerializeToString,
+            edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -243,7 +243,7 @@ async def test_a_changed_config_map_reaches_the_mounted_file(edge):
     assert edge.container()["restartCount"] == 0
 
 
-async def test_a_service_account_token_is_refused_by_name(edge):
+async def test_a_pod_waits_for_its_first_token_and_says_so(edge):
     source = {"serviceAccountToken": {"path": "token"}}
     volumes = [{"name": "kube-api-access", "projected": {"sources": [source]}}]
     async with edge.running():
@@ -252,8 +252,9 @@ async def test_a_service_account_token_is_refused_by_name(edge):
         assert edge.phase() == "Pending"
     (event, *_) = edge.events()
     assert event[:2] == ("Warning", "FailedMount")
-    assert event[2].endswith(
-        ": service account tokens are not served yet: set automountServiceAccountToken: false"
+    assert event[2] == (
+        'MountVolume.SetUp failed for volume "kube-api-access" : failed to fetch token: '
+        "cloudcore cannot be reached"
     )
 
 

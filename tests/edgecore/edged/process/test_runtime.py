@@ -414,3 +414,32 @@ async def test_a_thousand_lines_arrive_in_order(pod):
     container = await pod.start("i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done")
     await pod.exited(container)
     assert [line.split(" ", 3)[3] for line in pod.log()] == [f"line {i}" for i in range(1000)]
+
+
+async def test_a_renamed_log_file_is_left_for_a_new_one(runtime, tmp_path):
+    pod = Pod(runtime, tmp_path)
+    made = await pod.start("n=0; while :; do echo line-$n; n=$((n+1)); sleep 0.02; done")
+    await pod.log_has("line-1")
+    file = Path(pod.config.log_dir, "main", "0.log")
+    old = file.with_name("0.log.old")
+    file.rename(old)
+    await runtime.reopen_log(made)
+    while not file.exists():
+        await asyncio.sleep(0.01)
+    await pod.log_has("line-")
+    last = int(old.read_text().rsplit("line-", 1)[1])
+    first = int(file.read_text().splitlines()[0].rsplit("line-", 1)[1])
+    assert first == last + 1
+    await runtime.remove_sandbox(pod.id)
+
+
+async def test_usage_is_that_of_the_whole_process_group(runtime, tmp_path):
+    pod = Pod(runtime, tmp_path)
+    burn = "while :; do :; done"
+    made = await pod.start(f"sh -c '{burn}' & exec sleep 100")
+    while not (found := await runtime.usages()) or found[0].cpu_ns < 50_000_000:
+        await asyncio.sleep(0.05)
+    assert [u.id for u in found] == [made]
+    assert found[0].memory_rss_bytes > 0
+    await runtime.remove_sandbox(pod.id)
+    assert await runtime.usages() == []

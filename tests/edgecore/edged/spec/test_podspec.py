@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgecore.edged.spec.podspec import PodSpecError, decode_identity, decode_pod
 from edgecore.edged.spec.quantity import parse_quantity
-from edgecore.edged.spec.unserved import unserved_fields, unserved_volume
+from edgecore.edged.spec.unserved import unserved_fields
 from tests.fakes.pods import container, make_pod, pod_object
 
 
@@ -100,30 +100,10 @@ def test_every_field_without_a_place_is_named():
         "spec.containers.livenessProbe",
         "spec.containers.securityContext.appArmorProfile",
         "spec.containers.securityContext.runAsNonRoot",
-        "spec.containers.volumeMounts.mountPropagation",
         "spec.hostUsers",
         "spec.imagePullSecrets",
         "spec.shareProcessNamespace",
     ]
-
-
-@pytest.mark.parametrize(
-    ("volume", "problem"),
-    [
-        ({"emptyDir": {}}, None),
-        ({"nfs": {"server": "x", "path": "/"}}, "volume type nfs is not served yet"),
-        ({"persistentVolumeClaim": {"claimName": "c"}}, "volume type persistentVolumeClaim is not served yet"),
-        ({}, "no volume type is set"),
-        ({"emptyDir": {"medium": "HugePages"}}, "emptyDir medium HugePages is not served yet"),
-        (
-            {"projected": {"sources": [{"clusterTrustBundle": {"path": "x"}}]}},
-            "projected volume source clusterTrustBundle is not served yet",
-        ),
-    ],
-)  # fmt: skip
-def test_a_volume_type_that_is_not_served_is_named(volume, problem):
-    found = unserved_volume(decode(pod_object(volumes=[{"name": "v", **volume}]))[1])
-    assert found == (problem and ("v", problem))
 
 
 @pytest.mark.parametrize(

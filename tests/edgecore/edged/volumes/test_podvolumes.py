@@ -8,15 +8,13 @@ import stat
 
 import pytest
 
-from edgecore.edged.containers.environment import PodFacts
 from edgecore.edged.volumes import mounts
 from edgecore.edged.volumes.atomicwriter import File, check_payload_path, write_payload
-from edgecore.edged.volumes.payload import VolumeError
+from edgecore.edged.volumes.errors import VolumeError
 from edgecore.edged.volumes.podvolumes import PodVolumes
 from edgecore.edged.volumes.subpath import open_inside, pin
-from tests.fakes.pods import container, make_pod
+from tests.fakes.pods import container, make_pod, volume_inputs
 
-FACTS = PodFacts("edge-1", [], [], {})
 needs_mounts = pytest.mark.skipif(not mounts.can_mount(), reason="needs CAP_SYS_ADMIN")
 
 
@@ -31,8 +29,8 @@ def prepare(volumes, volume, **objects):
     """Make one volume; return its path."""
     pod = make_pod(volumes=[{"name": "v", **volume}], metadata={"labels": {"a": "1", "b": "x\ny"}})
     contents = {(kind, "o"): keys for kind, keys in objects.items()}
-    volumes.prepare(pod, lambda kind, name: contents.get((kind, name)), FACTS)
-    return volumes.path(pod.spec.volumes[0])
+    volumes.prepare(pod, volume_inputs(lambda kind, name: contents.get((kind, name))))
+    return volumes.place("v").path
 
 
 def visible(folder):

@@ -1,0 +1,73 @@
+"""Stats of real containers: containerd with cgroups, and plain processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from edgecore.edged.cri import CriRuntime
+from edgecore.edged.process.runtime import ProcessRuntime
+from edgecore.edged.runtime import ContainerConfig, PodIdentity, SandboxConfig
+from edgecore.edged.stats.collector import Collector
+from edgecore.edged.stats.provider import NodeStats
+
+pytestmark = pytest.mark.timeout(60)
+IMAGE = "docker.io/library/busybox:latest"
+# Burns CPU until a file is big, then waits: what is measured has an end.
+BUSY = "dd if=/dev/zero bs=1024k count=300 2>/dev/null | tail -c 1; echo done; exec sleep 1000"
+
+
+@pytest.fixture(params=[pytest.param("cri", marks=pytest.mark.containerd), pytest.param("process")])
+async def runtime(request, tmp_path):
+    if request.param == "cri":
+        daemon = request.getfixturevalue("containerd")
+        runtime = CriRuntime(str(daemon.socket), owner=f"edge-{os.urandom(4).hex()}")
+    else:
+        runtime = ProcessRuntime(tmp_path / "process")
+    yield runtime
+    for sandbox in await runtime.list_sandboxes():
+        await runtime.remove_sandbox(sandbox.id)
+    await runtime.close()
+
+
+async def test_a_busy_container_shows_in_every_page(runtime, tmp_path):
+    is_cri = isinstance(runtime, CriRuntime)
+    pod = PodIdentity("default", "busy", f"u-{os.urandom(4).hex()}")
+    folder = tmp_path / "logs" / f"default_busy_{pod.uid}"
+    config = SandboxConfig(pod, 0, "busy", str(folder), {}, {})
+    sandbox = await runtime.run_sandbox(config)
+    container = ContainerConfig("app", 0, IMAGE, ["/bin/sh", "-c", BUSY], log_path="app/0.log")
+    made = await runtime.create_container(sandbox, container, config)
+    await runtime.start_container(made)
+    stats = NodeStats(
+        Collector(
+            runtime, "edge-1", volume_root=tmp_path, log_root=tmp_path / "logs", disk_use_keep_s=0
+        ),
+        keep_s=0,
+    )
+
+    async def used():
+        summary = await stats.summary()
+        return summary, summary["pods"][0]["cpu"]["usageCoreNanoSeconds"]
+
+    deadline = time.monotonic() + 40
+    while (found := await used())[1] < 50_000_000:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.1)
+    summary = found[0]
+    (pod_stats,) = summary["pods"]
+    (app,) = pod_stats["containers"]
+    assert app["name"] == "app"
+    assert app["memory"]["workingSetBytes"] > 0
+    page = await stats.cadvisor_metrics()
+    assert 'pod="busy"' in page
+    assert f'name="{made}"' in page
+    if is_cri:
+        assert app["memory"]["rssBytes"] > 0
+        assert pod_stats["process_stats"]["process_count"] >= 1
+        assert pod_stats["network"]["name"] == "eth0"
+        assert "container_network_receive_bytes_total{" in page
+        assert summary["node"]["runtime"]["imageFs"]["capacityBytes"] > 0

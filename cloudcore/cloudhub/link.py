@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cloudcore.cloudhub.admission import Admission
@@ -16,7 +16,15 @@ from cloudcore.cloudhub.registry import NodeRegistry, RefusedError
 from cloudcore.cloudhub.reports import ReportQueue
 from cloudcore.cloudhub.samples import SampleQueue, TakenBlocks
 from cloudcore.cloudhub.streams import CloudStreams
-from cloudcore.seams import AskSink, NodeView, NodeWatcher, RecordSource, ReportSink, SampleSink
+from cloudcore.seams import (
+    AskSink,
+    NodeView,
+    NodeWatcher,
+    NoWatcher,
+    RecordSource,
+    ReportSink,
+    SampleSink,
+)
 from corekit.bytestream import ByteStream
 from corekit.errors import EdgeError, ProtocolError, TransportError
 from corekit.failpoints import failpoint
@@ -79,7 +87,7 @@ class Surroundings:
     counters: HubCounters
     clock: Callable[[], float]
     next_change_id: Callable[[], int]
-    watcher: NodeWatcher
+    watcher: NodeWatcher = field(default_factory=NoWatcher)
 
 
 class NodeLink:

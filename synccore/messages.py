@@ -137,6 +137,20 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What the buckets of the inventory hold, in 8 bytes each, so that only those that differ need be listed."""
+
+    digests: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Bits of the buckets that the inventory should list."""
+
+    buckets: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A numbered, encoded batch of one lane.
 
@@ -269,6 +283,7 @@ class TunnelClosed:
 TunnelMessage = TunnelOpen | TunnelOpened | TunnelBytes | TunnelCredit | TunnelClosed
 EdgeMessage = (
     Hello
+    | Summary
     | Inventory
     | Frame
     | Ack
@@ -284,6 +299,7 @@ EdgeMessage = (
 )
 CloudMessage = (
     Welcome
+    | Wanted
     | Frame
     | Ack
     | Synced

@@ -20,7 +20,6 @@ class Certificates:
     admin: KeyPair
     cloudcore_client: KeyPair
     nodeproxy: KeyPair
-    kubelet_client: KeyPair
     nodes: dict[str, KeyPair]
 
 
@@ -45,9 +44,5 @@ def issue_certificates(folder: Path, nodes: Sequence[str]) -> Certificates:
         admin=issue("admin", "kubernetes-admin", ("system:masters",)),
         cloudcore_client=issue("cloudcore-client", "armadillo:cloudcore", ("armadillo:cloudcore",)),
         nodeproxy=issue("nodeproxy", "nodeproxy", hosts=here),
-        # As kubeadm names it: what an API server shows to kubelets.
-        kubelet_client=issue(
-            "kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",)
-        ),
         nodes={node: issue(node, f"system:node:{node}", ("system:nodes",)) for node in nodes},
     )

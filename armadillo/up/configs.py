@@ -39,11 +39,6 @@ def kubecore_settings(layout: StateLayout, certificates: Certificates, port: int
             "client_ca_file": str(certificates.ca_file),
         },
         "store": {"path": str(layout.kubecore / "kubecore.db")},
-        "kubelet": {
-            "client_cert_file": str(certificates.kubelet_client.cert_file),
-            "key_file": str(certificates.kubelet_client.key_file),
-            "ca_file": str(certificates.ca_file),
-        },
     }
 
 

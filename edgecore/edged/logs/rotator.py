@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from corekit.errors import SETTINGS, ConfigError
 from corekit.logs import RepeatedFault
 from edgecore.edged.logs.links import link_folder, remove_dead_links
 from edgecore.edged.logs.rotation import needs_rotation, put_aside
@@ -33,7 +34,7 @@ class LogRotator:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._runtime, self._clock = settings, runtime, clock
-        self._max_bytes = int(parse_quantity(settings.container_log_max_size))
+        self._max_bytes = _bytes_of(settings.container_log_max_size)
         self._log_dir = Path(settings.log_dir)
         self._links = link_folder(settings.container_log_links, settings.log_dir)
         self._fault = RepeatedFault(logger, "log rotation")
@@ -85,3 +86,13 @@ class LogRotator:
             # It writes on into the renamed file: give that its name back, or nobody would find it.
             await asyncio.to_thread(aside.rename, log)
             raise
+
+
+def _bytes_of(size: str) -> int:
+    try:
+        found = int(parse_quantity(size))
+    except ValueError as exc:
+        raise ConfigError(SETTINGS, "pods.container_log_max_size", str(exc)) from exc
+    if found <= 0:
+        raise ConfigError(SETTINGS, "pods.container_log_max_size", f"{size} is not more than 0")
+    return found

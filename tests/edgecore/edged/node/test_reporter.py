@@ -264,3 +264,16 @@ def test_resources_of_the_settings_are_the_nodes_too(tmp_path):
     assert whole["acme.com/relay"] == usable["acme.com/relay"] == 4
     assert usable["pods"] == 7
     assert whole["cpu"] - usable["cpu"] == Decimal("0.1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (PodSettings(system_reserved={"cpu": "much"}), "pods.system_reserved.cpu: 'much' is not"),
+        (PodSettings(kube_reserved={"memory": "-1"}), "pods.kube_reserved.memory: -1 is less"),
+        (PodSettings(eviction_hard={"disk": "1"}), "pods.eviction_hard.disk: is not one of"),
+    ],
+)
+def test_a_setting_that_is_no_amount_names_itself(settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        node_resources(EdgeSettings(pods=settings))

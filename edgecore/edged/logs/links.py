@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,12 +31,17 @@ def make_link(folder: Path, pod: PodIdentity, container: str, container_id: str,
         link.symlink_to(log)
 
 
-def remove_dead_links(folder: Path, log_dir: Path) -> int:
-    """Remove the links into `log_dir` whose logs are gone; return how many. Others' links stay."""
+def remove_dead_links(folder: Path, log_dir: Path, containers: Collection[str]) -> int:
+    """Remove the links into `log_dir` whose logs are gone; return how many. Others' links stay.
+
+    Shapes:  containers: ids of all that are there: the log of one of them may just be put aside.
+    """
     removed = 0
     with suppress(FileNotFoundError):
         for link in folder.iterdir():
-            if link.is_symlink() and log_dir in link.readlink().parents and not link.exists():
+            container_id = link.name.removesuffix(".log").rpartition("-")[2]
+            ours = link.is_symlink() and log_dir in link.readlink().parents
+            if ours and container_id not in containers and not link.exists():
                 link.unlink(missing_ok=True)
                 removed += 1
     return removed

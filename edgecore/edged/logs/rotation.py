@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 PACKED, PART = ".gz", ".tmp"
@@ -49,6 +50,20 @@ def prune(log: Path, max_files: int) -> None:
     for file in aside[max(len(aside) - keep, 0) :]:
         if not file.name.endswith(PACKED):
             _pack(file)
+
+
+def remove_old_attempts(folder: Path, kept: Collection[int]) -> int:
+    """Delete the logs of attempts of a container that are gone from the runtime; return how many files went.
+
+    Shapes:  folder: of one container of a pod. kept: the attempts that are there; a newer one is just beginning.
+    """
+    removed = 0
+    for file in folder.glob("*.log*"):
+        attempt = file.name.partition(".")[0]
+        if attempt.isdigit() and int(attempt) < max(kept, default=0) and int(attempt) not in kept:
+            file.unlink(missing_ok=True)
+            removed += 1
+    return removed
 
 
 def rotated(log: Path) -> list[Path]:

@@ -12,8 +12,13 @@ from typing import Self
 from corekit.errors import SETTINGS, ConfigError
 from corekit.logs import RepeatedFault
 from edgecore.edged.logs.links import link_folder, remove_dead_links
-from edgecore.edged.logs.rotation import needs_rotation, put_aside
-from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
+from edgecore.edged.logs.rotation import needs_rotation, put_aside, remove_old_attempts
+from edgecore.edged.runtime import (
+    ContainerPhase,
+    ContainerState,
+    RuntimeUnavailableError,
+    SandboxState,
+)
 from edgecore.edged.spec.quantity import parse_quantity
 from edgecore.edged.usage import MeteredRuntime
 from edgecore.settings import PodSettings
@@ -56,26 +61,41 @@ class LogRotator:
             await asyncio.sleep(self._settings.container_log_period_s)
 
     async def look(self) -> None:
-        """Rotate what is too big, and remove links whose logs are gone."""
-        logs = await self._running_logs()
+        """Rotate what is too big, delete logs of containers that are gone, and the links to them."""
+        sandboxes = await self._runtime.list_sandboxes()
+        logs = self._running_logs(sandboxes)
         for container_id in await asyncio.to_thread(self._too_big, logs):
             await self._rotate(container_id, logs[container_id])
-        if self._links is not None:
-            await asyncio.to_thread(remove_dead_links, self._links, self._log_dir)
+        await asyncio.to_thread(self._sweep, sandboxes)
 
-    async def _running_logs(self) -> dict[str, Path]:
+    def _running_logs(self, sandboxes: list[SandboxState]) -> dict[str, Path]:
         """Return container id -> log file of every running container."""
-        logs: dict[str, Path] = {}
-        for sandbox in await self._runtime.list_sandboxes():
-            pod = sandbox.pod
-            folder = self._log_dir / f"{pod.namespace}_{pod.name}_{pod.uid}"
-            for container in sandbox.containers:
-                if container.phase is ContainerPhase.RUNNING:
-                    logs[container.id] = folder / container.name / f"{container.attempt}.log"
-        return logs
+        return {
+            container.id: self._folder(sandbox, container) / f"{container.attempt}.log"
+            for sandbox in sandboxes
+            for container in sandbox.containers
+            if container.phase is ContainerPhase.RUNNING
+        }
+
+    def _folder(self, sandbox: SandboxState, container: ContainerState) -> Path:
+        pod = sandbox.pod
+        return self._log_dir / f"{pod.namespace}_{pod.name}_{pod.uid}" / container.name
 
     def _too_big(self, logs: dict[str, Path]) -> list[str]:
         return [key for key, log in logs.items() if needs_rotation(log, self._max_bytes)]
+
+    def _sweep(self, sandboxes: list[SandboxState]) -> None:
+        attempts: dict[Path, set[int]] = {}
+        ids: set[str] = set()
+        for sandbox in sandboxes:
+            for container in sandbox.containers:
+                attempts.setdefault(self._folder(sandbox, container), set()).add(container.attempt)
+                ids.add(container.id)
+        for folder, kept in attempts.items():
+            if max(kept) > 0:
+                remove_old_attempts(folder, kept)
+        if self._links is not None:
+            remove_dead_links(self._links, self._log_dir, ids)
 
     async def _rotate(self, container_id: str, log: Path) -> None:
         max_files = self._settings.container_log_max_files

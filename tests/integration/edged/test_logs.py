@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import os
+import time
 
 import pytest
 
+from edgecore.edged.cri import CriRuntime
 from edgecore.edged.logs.rotation import rotated
 from edgecore.edged.logs.rotator import LogRotator
+from edgecore.edged.process.runtime import ProcessRuntime
+from tests.fakes.edge import Edge
 from tests.fakes.pods import container, pod_object
 from tests.fakes.tasks import running_tasks
+from tests.integration.edged.lab import RecordingStore
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.containerd]
+pytestmark = pytest.mark.timeout(90)
 IMAGE = "docker.io/library/busybox:latest"
 COUNT = "n=0; while [ $n -lt 3000 ]; do echo line-$n; n=$((n+1)); done; exec sleep 1000"
 
 
-async def test_a_log_is_rotated_without_losing_a_line_and_goes_with_its_pod(cri_edge):
-    edge = cri_edge
+@pytest.fixture(params=[pytest.param("cri", marks=pytest.mark.containerd), pytest.param("process")])
+async def edge(request, tmp_path):
+    if request.param == "cri":
+        daemon = request.getfixturevalue("containerd")
+        runtime = CriRuntime(str(daemon.socket), owner=f"edge-{os.urandom(4).hex()}")
+    else:
+        runtime = ProcessRuntime(tmp_path / "process")
+    async with RecordingStore(tmp_path / "edge.db") as store:
+        yield Edge(tmp_path, time.time, store=store, runtime=runtime)
+    for sandbox in await runtime.list_sandboxes():
+        await runtime.remove_sandbox(sandbox.id)
+    await runtime.close()
+
+
+async def test_a_log_is_rotated_without_losing_a_line_and_goes_with_its_pod(edge):
     edge.settings = dataclasses.replace(
         edge.settings,
         container_log_max_size="16Ki",

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from edgecore.edged.logs.links import link_folder, make_link, remove_dead_links
-from edgecore.edged.logs.rotation import needs_rotation, put_aside, rotated
+from edgecore.edged.logs.rotation import needs_rotation, put_aside, remove_old_attempts, rotated
 from edgecore.edged.logs.rotator import LogRotator
 from edgecore.edged.runtime import (
     ContainerConfig,
@@ -114,10 +114,19 @@ def test_links_have_kubelets_names_and_go_with_their_logs(tmp_path):
     make_link(links, POD, "app", "abc", log)
     (links / "others.log").symlink_to("/nowhere/x.log")
     assert (links / "web_default_app-abc.log").resolve() == log
-    assert remove_dead_links(links, logs) == 0
+    assert remove_dead_links(links, logs, ()) == 0
     log.unlink()
-    assert remove_dead_links(links, logs) == 1
+    assert remove_dead_links(links, logs, {"abc"}) == 0  # its log may just be put aside
+    assert remove_dead_links(links, logs, ()) == 1
     assert [entry.name for entry in links.iterdir()] == ["others.log"]
+
+
+def test_logs_go_with_their_containers_but_not_those_of_the_next_attempt(tmp_path):
+    names = ["0.log", "0.log.20260921-141320.gz", "1.log", "2.log", "3.log", "notes.txt"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert remove_old_attempts(tmp_path, {1, 2}) == 2
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["1.log", "2.log", "3.log", "notes.txt"]
 
 
 def test_links_are_made_where_the_logs_are_kubelets():

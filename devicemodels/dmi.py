@@ -18,11 +18,10 @@ from devicemodels.objects import (
     Device,
     DeviceModel,
     DeviceProperty,
-    FreeForm,
-    PushMethod,
     Visitor,
 )
 from devicemodels.pb import dmi_pb2 as pb
+from devicemodels.push import FreeForm, PushMethod
 
 # KubeEdge sends every number as a 32-bit float. Whole numbers that one cannot hold go as what they are.
 MAX_FLOAT32_INT = 1 << 24
@@ -190,7 +189,7 @@ def _unwrapped(key: str, value: any_pb2.Any) -> Any:
             except DecodeError as exc:
                 raise ValueError(f"configData.{key}: {exc}") from exc
             # The digits that a 32-bit float has, not those of the double next to it.
-            is_float = kind is wrappers_pb2.FloatValue
+            is_float = kind is wrappers_pb2.FloatValue and not message.value.is_integer()
             return float(f"{message.value:.7g}") if is_float else message.value
     raise ValueError(f"configData.{key}: {value.type_url or 'nothing'} is no known type of value")
 

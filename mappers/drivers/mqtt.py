@@ -80,7 +80,7 @@ class MqttDriver(Driver[MqttConfig, MqttPoint]):
         except aiomqtt.MqttError as exc:
             raise DeviceUnreachableError(self.device, f"broker {self._host}: {exc}") from exc
 
-    async def read(self, points: Sequence[Point[MqttPoint]]) -> Mapping[str, Value | PointFault]:
+    async def read(self, _points: Sequence[Point[MqttPoint]]) -> Mapping[str, Value | PointFault]:
         """Nothing can be asked for: the device speaks when it wants to."""
         return {}
 

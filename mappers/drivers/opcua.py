@@ -9,6 +9,7 @@ import msgspec
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.common.node import Node
+from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaError, UaStringParsingError
 
 from mappers.sdk import (
@@ -76,7 +77,7 @@ class OpcuaDriver(Driver[OpcuaConfig, OpcuaPoint]):
         """Read all points at once; what one node refuses is that node's fault."""
         nodes = [self._nodes[point.name] for point in points]
         try:
-            answers = await self._client.read_attributes(nodes, ua.AttributeIds.Value)
+            answers = await self._client.read_attributes(nodes, AttributeIds.Value)
         except (*_LOST, UaError) as exc:
             raise DeviceUnreachableError(self.device, repr(exc)) from exc
         return {p.name: self._value(p, a) for p, a in zip(points, answers, strict=True)}

@@ -78,7 +78,7 @@ class Driver(Generic[C, P]):
         """
         raise NotImplementedError
 
-    async def listen(self, report: Report) -> None:
+    async def listen(self, report: Report) -> None:  # noqa: ARG002  # an empty default
         """Wait for what the device says by itself, and `report` it; serve until cancelled.
 
         Raises:  DeviceUnreachableError: the device, or what carries its messages, is lost.

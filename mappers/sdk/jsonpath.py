@@ -9,6 +9,9 @@ import msgspec
 
 from mappers.sdk.driver import PointFault, Value
 
+# A step by name is into an object, one by number into a list.
+_CONTAINER: dict[type, type[Any]] = {str: dict, int: list}
+_NOTHING: dict[Any, Any] = {}
 _STEP = re.compile(r"\.?([A-Za-z0-9_$@:-]+)|\[([0-9]{1,6})\]")
 
 
@@ -38,11 +41,10 @@ def pick(payload: bytes, steps: list[str | int]) -> Value | PointFault:
             return PointFault(f"payload is no JSON: {exc}")
         return payload.decode(errors="replace")
     for step in steps:
-        if (isinstance(step, int) and isinstance(value, list) and step < len(value)) or (
-            isinstance(step, str) and isinstance(value, dict) and step in value
-        ):
-            value = value[step]
-        else:
+        try:
+            fits = isinstance(value, _CONTAINER[type(step)])
+            value = value[step] if fits else _NOTHING[step]
+        except LookupError:
             return PointFault(f"payload has no {step!r} where the path wants it")
     if isinstance(value, str | bool | int | float):
         return value

@@ -22,7 +22,7 @@ Readings = list[tuple[str, str, int, str]]
 
 
 class NoStreamsError(Exception):
-    """This edgecore has no ReadingService."""
+    """Raised where edgecore has no ReadingService."""
 
 
 class ReadingStream:

@@ -93,7 +93,7 @@ def from_words(
         return raw.rstrip(b"\0").decode()
     if len(words) != words_of(data_type):
         raise ValueError(f"{len(words)} words are no {data_type}")
-    value: Value = struct.unpack(f">{_FORMATS[data_type]}", raw)[0]
+    value: int | float = struct.unpack(f">{_FORMATS[data_type]}", raw)[0]
     # A float32 is told with the digits it has, not with those of the float64 next to it.
     return float(f"{value:.7g}") if data_type == "float32" else value
 

@@ -34,7 +34,9 @@ def text_of(device: str, prop: ModelProperty, value: Value) -> str:
 
 def value_of(device: str, prop: ModelProperty, text: str) -> Value:
     """Return a desired text as a value. Raises: AccessModeError, DeviceModelError."""
-    return parse_desired(device, prop, text)
+    value = parse_desired(device, prop, text)
+    # A driver is given a JSON property as its text: that is what goes over its wire.
+    return value if isinstance(value, int | float | bool | str | bytes) else text
 
 
 def _text(prop: ModelProperty, value: Value) -> str:

@@ -26,6 +26,7 @@ from edgecore.eventbus.bus import EventBus
 from edgecore.metamanager.store import MetaStore
 from edgecore.metrics import MetricsServer
 from edgecore.records import Report
+from edgecore.residency import Residency
 from edgecore.samples.buffer import SampleBuffer
 from edgecore.settings import EdgeSettings, PodSettings
 from synccore.codec import COMPILED
@@ -69,6 +70,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         NodeReporter(settings, node, store, hub, runtime, address=address),
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),
+        Residency(),
     ]
     try:
         await run_components(components, stop)

@@ -15,6 +15,7 @@ from kubecore.controllers.garbage import GarbageCollector
 from kubecore.controllers.nodelifecycle import NodeLifecycle
 from kubecore.controllers.orphans import OrphanedPods
 from kubecore.controllers.scheduler import Scheduler
+from kubecore.controllers.volumebinder import VolumeBinder
 from kubecore.kinds.registry import Registry
 from kubecore.objects.client import Objects
 from kubecore.objects.operations import Operations
@@ -24,6 +25,7 @@ from kubecore.serving.server import ApiServer
 from kubecore.settings import KubecoreSettings
 from kubecore.storage.errors import StoreOpenError
 from kubecore.storage.store import Store
+from kubecore.streams.kubelet import KubeletClient
 
 
 def components(settings: KubecoreSettings) -> list[Component]:
@@ -31,7 +33,7 @@ def components(settings: KubecoreSettings) -> list[Component]:
     store = Store(Path(settings.store.path))
     registry, hub = Registry(), WatchHub(store)
     operations = Operations(store, registry, hub)
-    objects = Objects(operations)
+    objects, kubelets = Objects(operations), KubeletClient(settings.kubelet)
     return [
         store,
         Bootstrap(store, registry, hub, objects),
@@ -40,7 +42,9 @@ def components(settings: KubecoreSettings) -> list[Component]:
         NodeLifecycle(objects, settings.controllers),
         OrphanedPods(objects, settings.controllers),
         Scheduler(objects),
-        ApiServer(settings.serve, Api(operations), hub),
+        VolumeBinder(objects),
+        kubelets,
+        ApiServer(settings.serve, Api(operations, kubelets), hub),
     ]
 
 

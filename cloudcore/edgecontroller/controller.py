@@ -12,21 +12,41 @@ from typing import Self
 import msgspec
 
 from cloudcore.edgecontroller.bodies import BodyFetcher
+from cloudcore.edgecontroller.claims import ClaimedVolumes
 from cloudcore.edgecontroller.heldback import HeldBack
 from cloudcore.edgecontroller.holdings import Holdings, Move
-from cloudcore.edgecontroller.nodes import Standing, is_edge_node, recorded_database, standing_of
-from cloudcore.edgecontroller.references import Placement, place_device, place_pod
+from cloudcore.edgecontroller.nodes import (
+    Standing,
+    is_edge_node,
+    recorded_database,
+    recorded_endpoint,
+    standing_of,
+)
+from cloudcore.edgecontroller.references import (
+    CLAIM,
+    Placement,
+    has_address,
+    place_device,
+    place_pod,
+    services_of,
+    volume_of,
+)
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informer, Informers
 from cloudcore.kube.projection import Record, project, project_body
 from cloudcore.kube.resources import (
+    CLAIMS,
     CONFIG_MAPS,
     DEVICE_MODELS,
     DEVICES,
     NODES,
     PODS,
+    RUNTIME_CLASSES,
     SECRETS,
+    SERVICES,
+    VOLUMES,
     KubeObject,
+    Resource,
 )
 from cloudcore.settings import KubeSettings
 from synccore.index import RecordIndex, record_version
@@ -36,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 # A pod waits this long for what it refers to, then goes without; so does a node that joins for the first time.
 HOLD_LIMIT_S = 5.0
-FETCHED = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS}
+FETCHED = {r.kind: r for r in (CONFIG_MAPS, SECRETS, CLAIMS, VOLUMES)}
 
 
 def pods_informer(informers: Informers) -> Informer:
@@ -59,7 +79,7 @@ class EdgeController:
     name = "edgecontroller"
 
     def __init__(self, informers: Informers, client: KubeClient, settings: KubeSettings) -> None:
-        self._holdings = Holdings()
+        self._holdings, self._claims = Holdings(), ClaimedVolumes()
         self._records: dict[ObjectKey, Record] = {}
         self._fetched_at: dict[ObjectKey, str] = {}  # resourceVersion behind a fetched record
         self._views: dict[str, list[_View]] = {}
@@ -78,13 +98,18 @@ class EdgeController:
         )
         self._nodes, self._pods = nodes_informer(informers), pods_informer(informers)
         self._devices, self._models = informers.of(DEVICES), informers.of(DEVICE_MODELS)
+        self._services = informers.of(SERVICES, shrink=partial(project_body, SERVICES))
+        self._classes = informers.of(RUNTIME_CLASSES)
         self._metas = {kind: informers.of(resource) for kind, resource in FETCHED.items()}
 
     async def __aenter__(self) -> Self:
         self._nodes.subscribe(_Handler(self._node_changed, self._node_gone))
         self._pods.subscribe(_Handler(self._pod_changed, self._owner_gone))
         self._devices.subscribe(_Handler(self._device_changed, self._owner_gone))
-        self._models.subscribe(_Handler(self._model_changed, self._record_gone))
+        for informer in (self._models, self._classes):
+            changed = partial(self._object_changed, informer.resource)
+            informer.subscribe(_Handler(changed, self._record_gone))
+        self._services.subscribe(_Handler(self._service_changed, self._service_gone))
         for meta in self._metas.values():
             meta.subscribe(_Handler(self._meta_changed, self._record_gone))
         return self
@@ -154,6 +179,11 @@ class EdgeController:
         known = self._nodes.get(ObjectKey("Node", "", node))
         return recorded_database(known.body) if known else ""
 
+    def recorded_endpoint(self, node: str) -> str:
+        """Return where the Node says that it is reached through cloudcore, as `address:port`, or ""."""
+        known = self._nodes.get(ObjectKey("Node", "", node))
+        return recorded_endpoint(known.body) if known else ""
+
     def read(self, node: str, key: ObjectKey) -> Delta | None:
         """Return the record of `key` for `node`, or None."""
         record = self._records.get(key)
@@ -196,7 +226,7 @@ class EdgeController:
         if held is None:
             self._hold_back(key, placement)
         self._set_record(key, record)
-        self._follow(self._holdings.place(key, placement))
+        self._follow(self._holdings.place(key, self._claims.place(key, placement)))
 
     def _hold_back(self, owner: ObjectKey, placement: Placement) -> None:
         """Keep a new pod from its node until what it refers to is here, or is known not to exist.
@@ -229,19 +259,40 @@ class EdgeController:
     def _owner_gone(self, key: ObjectKey) -> None:
         self._held_back.release(key)
         self._records.pop(key, None)
-        self._follow(self._holdings.place(key, None))
+        self._follow(self._holdings.place(key, self._claims.place(key, None)))
 
-    def _model_changed(self, obj: KubeObject) -> None:
-        record = project(DEVICE_MODELS, obj)
-        held = self._records.get(obj.key)
+    def _object_changed(self, resource: Resource, obj: KubeObject) -> None:
+        self._record_changed(obj.key, project(resource, obj))
+
+    def _service_changed(self, obj: KubeObject) -> None:
+        try:
+            addressed = has_address(obj.body)
+        except msgspec.DecodeError as exc:
+            logger.warning("%s: kept from nodes: %s", obj.key, exc)
+            addressed = False
+        if not addressed:  # pods are told of no other
+            self._service_gone(obj.key)
+            return
+        # Already projected by its informer.
+        record = Record(obj.uid, record_version(obj.uid, obj.body), obj.body)
+        self._record_changed(obj.key, record)
+        self._follow(self._holdings.join(services_of(obj.key.namespace), obj.key))
+
+    def _service_gone(self, key: ObjectKey) -> None:
+        self._record_gone(key)
+        self._follow(self._holdings.part(services_of(key.namespace), key))
+
+    def _record_changed(self, key: ObjectKey, record: Record) -> None:
+        held = self._records.get(key)
         if held is None or held.version != record.version:
-            self._set_record(obj.key, record)
+            self._set_record(key, record)
 
     def _meta_changed(self, obj: KubeObject) -> None:
         self._fetch_if_stale(obj.key)
 
     def _record_gone(self, key: ObjectKey) -> None:
         self._fetched_at.pop(key, None)
+        self._bind(key, None)
         if self._records.pop(key, None) is not None:
             for view in self._holding_views(key):
                 view.drop(key)
@@ -305,6 +356,21 @@ class EdgeController:
                 self._records.pop(key, None)  # a secret leaves memory with its last pod
                 self._fetched_at.pop(key, None)
 
+    def _bind(self, key: ObjectKey, body: bytes | None) -> None:
+        """Follow a claim to its volume: the nodes of its pods need both."""
+        if key.kind != CLAIM:
+            return
+        try:
+            volume = volume_of(body) if body is not None else None
+        except msgspec.DecodeError as exc:
+            logger.warning("%s: its volume is not known: %s", key, exc)
+            volume = None
+        for owner, placement in self._claims.bind(key, volume).items():
+            if volume is not None and volume not in self._records and self._held_back.holds(owner):
+                self._held_back.also(owner, volume)
+                self._fetcher.want(volume)
+            self._follow(self._holdings.place(owner, placement))
+
     def _holding_views(self, key: ObjectKey) -> Iterable[_View]:
         return [v for node in self._holdings.holders(key) for v in self._views.get(node, ())]
 
@@ -334,10 +400,12 @@ class EdgeController:
         held = self._records.get(obj.key)
         if held is None or held.version != record.version:
             self._set_record(obj.key, record)
+        self._bind(obj.key, record.body)
         self._settle(obj.key)  # after its record: the pod that waits for it must come behind it
 
     def _informers(self) -> list[Informer]:
-        return [self._nodes, self._pods, self._devices, self._models, *self._metas.values()]
+        small = (self._nodes, self._devices, self._models, self._services, self._classes)
+        return [*small, self._pods, *self._metas.values()]
 
 
 class _View:

@@ -13,11 +13,23 @@ from synccore.messages import ObjectKey
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 
 
+CLAIM, VOLUME = "PersistentVolumeClaim", "PersistentVolume"
+
+
 class Placement(NamedTuple):
     """Shapes:  node: None if no node must hold the object. refers: keys the node needs beside it."""
 
     node: str | None
     refers: frozenset[ObjectKey]
+
+
+# Told to every pod, wherever it is: the address of the API server.
+MASTER_SERVICE = ObjectKey("Service", "default", "kubernetes")
+
+
+def services_of(namespace: str) -> ObjectKey:
+    """Return the key that stands for all services of `namespace` that have an address."""
+    return ObjectKey("Service", namespace, "")
 
 
 class _Named(msgspec.Struct):
@@ -56,7 +68,18 @@ class _Projected(msgspec.Struct):
     sources: list[_ProjectedSource] | None = None
 
 
+class _ClaimVolume(msgspec.Struct, rename="camel"):
+    claim_name: str | None = None
+
+
+class _Ephemeral(msgspec.Struct):
+    """Its claim has a name of its own; what is in it is the controller's that makes the claim."""
+
+
 class _Volume(msgspec.Struct, rename="camel"):
+    name: str = ""
+    persistent_volume_claim: _ClaimVolume | None = None
+    ephemeral: _Ephemeral | None = None
     config_map: _Named | None = None
     secret: _SecretVolume | None = None
     projected: _Projected | None = None
@@ -69,9 +92,12 @@ class _PodSpec(msgspec.Struct, rename="camel"):
     ephemeral_containers: list[_Container] | None = None
     volumes: list[_Volume] | None = None
     image_pull_secrets: list[_Named] | None = None
+    enable_service_links: bool | None = None
+    runtime_class_name: str | None = None
 
 
 class _Metadata(msgspec.Struct):
+    name: str = ""
     namespace: str = ""
     annotations: dict[str, str] | None = None
 
@@ -79,6 +105,14 @@ class _Metadata(msgspec.Struct):
 class _Pod(msgspec.Struct):
     metadata: _Metadata
     spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
+
+
+class _ClaimSpec(msgspec.Struct, rename="camel"):
+    volume_name: str | None = None
+
+
+class _Claim(msgspec.Struct):
+    spec: _ClaimSpec = msgspec.field(default_factory=_ClaimSpec)
 
 
 class _DeviceSpec(msgspec.Struct, rename="camel"):
@@ -92,6 +126,7 @@ class _Device(msgspec.Struct):
 
 
 _pod_decoder = msgspec.json.Decoder(_Pod)
+_claim_decoder = msgspec.json.Decoder(_Claim)
 _device_decoder = msgspec.json.Decoder(_Device)
 
 
@@ -108,12 +143,42 @@ def place_pod(body: bytes) -> Placement:
     ):
         names.of_container(container)
     for volume in spec.volumes or ():
-        names.of_volume(volume)
+        names.of_volume(volume, pod.metadata.name)
     for pull in spec.image_pull_secrets or ():
         names.add("Secret", pull)
     namespace = pod.metadata.namespace
-    keys = frozenset(ObjectKey(kind, namespace, name) for kind, name in names.found)
-    return Placement(spec.node_name or None, keys)
+    keys = {ObjectKey(kind, namespace, name) for kind, name in names.found}
+    keys.add(MASTER_SERVICE)
+    if spec.enable_service_links is not False:
+        keys.add(services_of(namespace))
+    if spec.runtime_class_name:
+        keys.add(ObjectKey("RuntimeClass", "", spec.runtime_class_name))
+    return Placement(spec.node_name or None, frozenset(keys))
+
+
+class _ServiceSpec(msgspec.Struct):
+    clusterIP: str | None = None  # noqa: N815  (the API's name)
+
+
+class _Service(msgspec.Struct):
+    spec: _ServiceSpec = msgspec.field(default_factory=_ServiceSpec)
+
+
+_service_decoder = msgspec.json.Decoder(_Service)
+
+
+def has_address(body: bytes) -> bool:
+    """Return whether a Service has an address of its own: headless and external ones have not.
+
+    Raises:  msgspec.DecodeError: a field has another type.
+    """
+    return decode(_service_decoder, body).spec.clusterIP not in (None, "", "None")
+
+
+def volume_of(body: bytes) -> ObjectKey | None:
+    """Return the PersistentVolume that a claim is bound to. Raises: msgspec.DecodeError."""
+    name = decode(_claim_decoder, body).spec.volume_name
+    return ObjectKey(VOLUME, "", name) if name else None
 
 
 def place_device(body: bytes) -> Placement:
@@ -145,7 +210,11 @@ class _Names:
             self.add("ConfigMap", source.config_map_ref)
             self.add("Secret", source.secret_ref)
 
-    def of_volume(self, volume: _Volume) -> None:
+    def of_volume(self, volume: _Volume, pod: str) -> None:
+        if volume.persistent_volume_claim is not None:
+            self.add(CLAIM, _Named(volume.persistent_volume_claim.claim_name))
+        elif volume.ephemeral is not None:
+            self.add(CLAIM, _Named(f"{pod}-{volume.name}"))
         self.add("ConfigMap", volume.config_map)
         if volume.secret is not None:
             self.add("Secret", _Named(volume.secret.secret_name))

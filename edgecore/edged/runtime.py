@@ -23,7 +23,7 @@ class RuntimeUnavailableError(EdgeError):
 class ContainerStartError(EdgeError):
     """The runtime refused a sandbox, a container or an image; `reason` is the word kubelet would use.
 
-    Words: ErrImagePull, ErrImageNeverPull, InvalidImageName, CreateContainerConfigError,
+    Words: ErrImagePull, ErrImageNeverPull, InvalidImageName, ImageInspectError, RegistryUnavailable, CreateContainerConfigError,
     CreateContainerError, RunContainerError, CreatePodSandboxError.
     """
 
@@ -32,6 +32,10 @@ class ContainerStartError(EdgeError):
     def __init__(self, reason: str, message: str) -> None:
         self.reason, self.message = reason, message
         super().__init__(f"{reason}: {message}")
+
+
+class StreamingRefusedError(EdgeError):
+    """The runtime gives no stream to a container or pod; the message says why."""
 
 
 class ContainerPhase(Enum):
@@ -61,10 +65,73 @@ class PodIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """One bind mount.
+
+    Shapes:  propagation: None | HostToContainer | Bidirectional, as a volumeMount has it.
+    """
+
+    host_path: str
+    container_path: str
+    read_only: bool = False
+    propagation: str = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLimits:
+    """cgroup values; 0 leaves the runtime's default.
+
+    Shapes:  huge_pages: page size as the kernel writes it (`2MB`) -> bytes.
+    """
+
+    cpu_shares: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 100_000
+    memory_bytes: int = 0
+    oom_score_adj: int = 0
+    huge_pages: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SELinuxLabel:
+    """An SELinux label; empty parts are the runtime's choice."""
+
+    user: str = ""
+    role: str = ""
+    type: str = ""
+    level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSecurity:
+    """The part of a container's security context that the runtime enforces.
+
+    Shapes:  profiles: `RuntimeDefault`, `Unconfined` or `Localhost/<absolute path or name>`; an empty app_armor is
+             the runtime's choice. only_listed_groups: not those that the image gives its user.
+    """
+
+    privileged: bool = False
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    supplemental_groups: Sequence[int] = ()
+    read_only_rootfs: bool = False
+    no_new_privileges: bool = False
+    add_capabilities: Sequence[str] = ()
+    drop_capabilities: Sequence[str] = ()
+    seccomp: str = "RuntimeDefault"
+    app_armor: str = ""
+    se_linux: SELinuxLabel | None = None
+    only_listed_groups: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxConfig:
     """A pod's sandbox to be.
 
-    Shapes:  log_dir: folder of this pod's container logs. dns_*: contents of resolv.conf.
+    Shapes:  log_dir: folder of this pod's container logs. dns_*: contents of resolv.conf. handler: of the runtime
+             class, empty for the runtime's default. share_processes: one process namespace for the pod.
+             cgroup_parent: empty leaves the runtime's own. security: of the pause process; its groups are all
+             containers'. limits: of all containers together, overhead: what the runtime class adds.
     """
 
     pod: PodIdentity
@@ -83,45 +150,12 @@ class SandboxConfig:
         tuple[str, int, int, str]
     ] = ()  # protocol, container, host port, host IP
     cgroup_parent: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One bind mount.
-
-    Shapes:  propagation: None | HostToContainer | Bidirectional, as a volumeMount has it.
-    """
-
-    host_path: str
-    container_path: str
-    read_only: bool = False
-    propagation: str = "None"
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerLimits:
-    """cgroup values; 0 leaves the runtime's default."""
-
-    cpu_shares: int = 0
-    cpu_quota: int = 0
-    cpu_period: int = 100_000
-    memory_bytes: int = 0
-    oom_score_adj: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerSecurity:
-    """The part of a container's security context that the runtime enforces."""
-
-    privileged: bool = False
-    run_as_user: int | None = None
-    run_as_group: int | None = None
-    supplemental_groups: Sequence[int] = ()
-    read_only_rootfs: bool = False
-    no_new_privileges: bool = False
-    add_capabilities: Sequence[str] = ()
-    drop_capabilities: Sequence[str] = ()
-    seccomp: str = "RuntimeDefault"  # RuntimeDefault | Unconfined | Localhost/<path>
+    handler: str = ""
+    share_processes: bool = False
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    security: ContainerSecurity = field(default_factory=ContainerSecurity)
+    limits: ContainerLimits = field(default_factory=ContainerLimits)
+    overhead: ContainerLimits = field(default_factory=ContainerLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +177,9 @@ class ContainerConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     log_path: str = ""
+    target_id: str = ""  # container whose processes this one sees, of an ephemeral container
     stdin: bool = False
+    stdin_once: bool = False
     tty: bool = False
     limits: ContainerLimits = field(default_factory=ContainerLimits)
     security: ContainerSecurity = field(default_factory=ContainerSecurity)
@@ -169,6 +205,7 @@ class ContainerState:
     exit_code: int = 0
     reason: str = ""
     message: str = ""
+    spec_image: str = ""  # as the pod's spec had it when it was created, if the runtime can tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +225,67 @@ class SandboxState:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecResult:
+    """What a command in a container said.
+
+    Shapes:  output: standard output, then standard error.
+    """
+
+    exit_code: int
+    output: bytes
+
+
+class ExecTimeoutError(EdgeError):
+    """A command in a container did not end in time; the runtime has killed it."""
+
+
+class ExecRefusedError(EdgeError):
+    """A command could not be run in a container: no such program, or the container has ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageState:
-    """An image that is present."""
+    """An image that is present.
+
+    Shapes:  user: whom its containers run as if the pod does not say: a number, a name, or None (root).
+    """
 
     id: str
     names: Sequence[str]
     size_bytes: int
+    pinned: bool = False  # the runtime itself needs it
+    user: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAuth:
+    """What a registry lets somebody in for: a name and password, or a token."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)  # never in a log
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeFeatures:
+    """What a runtime can do that not every one can.
+
+    Shapes:  group_policy: `only_listed_groups`. systemd_cgroups: cgroup parents are names of slices.
+    """
+
+    group_policy: bool = False
+    systemd_cgroups: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pipes:
+    """Which streams of a process a client wants; with `tty` there is no stderr."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    tty: bool = False
 
 
 class ContainerRuntime(Protocol):
@@ -205,6 +297,9 @@ class ContainerRuntime(Protocol):
 
     async def version(self) -> RuntimeVersion:
         """Return name and version; raises RuntimeUnavailableError while it is down."""
+
+    async def features(self) -> RuntimeFeatures:
+        """Return what it can do; raises RuntimeUnavailableError while it is down."""
 
     async def list_sandboxes(self) -> list[SandboxState]:
         """Return every sandbox that this agent made, dead ones too, with all containers."""
@@ -235,10 +330,27 @@ class ContainerRuntime(Protocol):
     async def remove_container(self, container_id: str) -> None:
         """Remove it, killing it if it runs."""
 
-    async def image(self, reference: str) -> ImageState | None:
-        """Return the image if it is present. Raises: ContainerStartError (InvalidImageName)."""
+    async def exec_url(self, container_id: str, command: Sequence[str], pipes: Pipes, /) -> str:
+        """Return a URL, good for one connection, that runs `command`. Raises: StreamingRefusedError."""
 
-    async def pull(self, reference: str) -> ImageState:
+    async def attach_url(self, container_id: str, pipes: Pipes, /) -> str:
+        """Return a URL, good for one connection, of the container's own streams. Raises: StreamingRefusedError."""
+
+    async def port_forward_url(self, sandbox_id: str, ports: Sequence[int], /) -> str:
+        """Return a URL, good for one connection, to ports of the pod. Raises: StreamingRefusedError."""
+
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], timeout_s: float
+    ) -> ExecResult:
+        """Run `command` in a container. Raises: ExecTimeoutError, ExecRefusedError, RuntimeUnavailableError."""
+
+    async def image(self, reference: str) -> ImageState | None:
+        """Return the image if it is present.
+
+        Raises:  ContainerStartError: InvalidImageName, ImageInspectError.
+        """
+
+    async def pull(self, reference: str, auth: RegistryAuth | None = None) -> ImageState:
         """Fetch an image. Raises: ContainerStartError (ErrImagePull)."""
 
     async def images(self) -> list[ImageState]:

@@ -25,7 +25,7 @@ class _Content(msgspec.Struct, rename="camel"):
 def references(pod: Pod) -> set[ObjectKey]:
     """Return the keys of all ConfigMaps and Secrets that `pod` mentions."""
     found: set[tuple[str, str]] = set()
-    for container in (*pod.spec.init_containers, *pod.spec.containers):
+    for container in pod.spec.every_container:
         for source in container.env_from:
             found |= {("ConfigMap", r.name) for r in (source.config_map_ref,) if r}
             found |= {("Secret", r.name) for r in (source.secret_ref,) if r}
@@ -38,6 +38,7 @@ def references(pod: Pod) -> set[ObjectKey]:
         for part in volume.projected.sources if volume.projected else ():
             found |= {("ConfigMap", s.name) for s in (part.config_map,) if s}
             found |= {("Secret", s.name) for s in (part.secret,) if s}
+    found |= {("Secret", r.name) for r in pod.spec.image_pull_secrets if r.name}
     return {ObjectKey(kind, pod.metadata.namespace, name) for kind, name in found}
 
 

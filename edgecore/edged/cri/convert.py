@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from edgecore.edged.cri.pb import api_pb2 as pb
 from edgecore.edged.runtime import (
     ContainerConfig,
@@ -13,7 +15,10 @@ from edgecore.edged.runtime import (
     ContainerState,
     ImageState,
     PodIdentity,
+    RegistryAuth,
+    RuntimeFeatures,
     SandboxConfig,
+    SELinuxLabel,
 )
 
 POD_NAME_LABEL = "io.kubernetes.pod.name"
@@ -21,6 +26,8 @@ POD_NAMESPACE_LABEL = "io.kubernetes.pod.namespace"
 POD_UID_LABEL = "io.kubernetes.pod.uid"
 CONTAINER_NAME_LABEL = "io.kubernetes.container.name"
 RESTART_COUNT_ANNOTATION = "io.kubernetes.container.restartCount"
+# Ours: the image as the pod's spec had it, which a runtime may resolve to another name.
+SPEC_IMAGE_ANNOTATION = "armadillo.dev/image"
 # Ours: which agent made it. Several agents may share one runtime and must not touch each other's pods.
 OWNER_LABEL = "armadillo.dev/node"
 
@@ -65,11 +72,6 @@ def pod_labels(pod: PodIdentity, owner: str) -> dict[str, str]:
 
 def sandbox_config(config: SandboxConfig, owner: str) -> pb.PodSandboxConfig:
     """Return the sandbox as CRI wants it."""
-    security = pb.LinuxSandboxSecurityContext(
-        namespace_options=_namespaces(config),
-        # Containers choose for themselves; what is in the sandbox itself is only the pause process.
-        seccomp=_seccomp("RuntimeDefault"),
-    )
     return pb.PodSandboxConfig(
         metadata=pb.PodSandboxMetadata(
             name=config.pod.name,
@@ -86,7 +88,11 @@ def sandbox_config(config: SandboxConfig, owner: str) -> pb.PodSandboxConfig:
         labels={**config.labels, **pod_labels(config.pod, owner)},
         annotations=config.annotations,
         linux=pb.LinuxPodSandboxConfig(
-            cgroup_parent=config.cgroup_parent, security_context=security
+            cgroup_parent=config.cgroup_parent,
+            security_context=_sandbox_security(config),
+            sysctls=config.sysctls,
+            overhead=_resources(config.overhead),
+            resources=_resources(config.limits),
         ),
     )
 
@@ -117,13 +123,18 @@ def container_config(
             for m in config.mounts
         ],
         labels=labels,
-        annotations={**config.annotations, RESTART_COUNT_ANNOTATION: str(config.attempt)},
+        annotations={
+            **config.annotations,
+            RESTART_COUNT_ANNOTATION: str(config.attempt),
+            SPEC_IMAGE_ANNOTATION: config.image,
+        },
         log_path=config.log_path,
         stdin=config.stdin,
+        stdin_once=config.stdin_once,
         tty=config.tty,
         linux=pb.LinuxContainerConfig(
             resources=_resources(config.limits),
-            security_context=_container_security(config.security, sandbox),
+            security_context=_container_security(config, sandbox),
         ),
     )
 
@@ -141,6 +152,7 @@ def container_state(
             image=listed.image.image,
             image_id=listed.image_ref,
             created_s=listed.created_at / 1e9,
+            spec_image=listed.annotations.get(SPEC_IMAGE_ANNOTATION, ""),
         )
     return ContainerState(
         id=status.id,
@@ -158,6 +170,7 @@ def container_state(
         exit_code=status.exit_code,
         reason=status.reason,
         message=status.message,
+        spec_image=listed.annotations.get(SPEC_IMAGE_ANNOTATION, ""),
     )
 
 
@@ -166,18 +179,50 @@ def phase(state: pb.ContainerState) -> ContainerPhase:
     return _PHASES.get(state, ContainerPhase.UNKNOWN)
 
 
+def auth_config(auth: RegistryAuth) -> pb.AuthConfig:
+    """Return credentials as CRI wants them."""
+    return pb.AuthConfig(
+        username=auth.username,
+        password=auth.password,
+        identity_token=auth.identity_token,
+        registry_token=auth.registry_token,
+    )
+
+
 def image_state(image: pb.Image) -> ImageState:
     """Return an image that the runtime holds."""
     return ImageState(
-        id=image.id, names=(*image.repo_tags, *image.repo_digests), size_bytes=image.size
+        id=image.id,
+        names=(*image.repo_tags, *image.repo_digests),
+        size_bytes=image.size,
+        pinned=image.pinned,
+        user=image.uid.value if image.HasField("uid") else image.username or None,
     )
+
+
+def features(status: pb.StatusResponse) -> RuntimeFeatures:
+    """Return what a verbose status tells of the runtime; what it does not tell it cannot do."""
+    return RuntimeFeatures(
+        group_policy=status.features.supplemental_groups_policy,
+        systemd_cgroups=_systemd_cgroups(status.info.get("config", "")),
+    )
+
+
+def _systemd_cgroups(config: str) -> bool:
+    """Return whether containerd's configuration names systemd as its cgroup driver, for its default runtime."""
+    try:
+        containerd = msgspec.json.decode(config)["containerd"]
+        default = containerd["runtimes"][containerd.get("defaultRuntimeName", "runc")]
+        return bool((default.get("options") or {}).get("SystemdCgroup"))
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _namespaces(sandbox: SandboxConfig) -> pb.NamespaceOption:
     return pb.NamespaceOption(
         network=pb.NODE if sandbox.host_network else pb.POD,
         # CRI's zero value shares processes within the pod; a Kubernetes pod does not unless it asks.
-        pid=pb.NODE if sandbox.host_pid else pb.CONTAINER,
+        pid=pb.NODE if sandbox.host_pid else pb.POD if sandbox.share_processes else pb.CONTAINER,
         ipc=pb.NODE if sandbox.host_ipc else pb.POD,
     )
 
@@ -200,12 +245,35 @@ def _resources(limits: ContainerLimits) -> pb.LinuxContainerResources:
         cpu_shares=limits.cpu_shares,
         memory_limit_in_bytes=limits.memory_bytes,
         oom_score_adj=limits.oom_score_adj,
+        hugepage_limits=[
+            pb.HugepageLimit(page_size=size, limit=value)
+            for size, value in sorted(limits.huge_pages.items())
+        ],
     )
 
 
+def _sandbox_security(config: SandboxConfig) -> pb.LinuxSandboxSecurityContext:
+    security = config.security
+    message = pb.LinuxSandboxSecurityContext(
+        namespace_options=_namespaces(config),
+        supplemental_groups=security.supplemental_groups,
+        supplemental_groups_policy=_group_policy(security),
+        selinux_options=_se_linux(security.se_linux),
+        # Containers choose for themselves; what is in the sandbox itself is only the pause process.
+        seccomp=_profile("RuntimeDefault"),
+        privileged=security.privileged,
+    )
+    if security.run_as_user is not None:
+        message.run_as_user.value = security.run_as_user
+        if security.run_as_group is not None:  # refused by CRI without a user
+            message.run_as_group.value = security.run_as_group
+    return message
+
+
 def _container_security(
-    security: ContainerSecurity, sandbox: SandboxConfig
+    config: ContainerConfig, sandbox: SandboxConfig
 ) -> pb.LinuxContainerSecurityContext:
+    security = config.security
     message = pb.LinuxContainerSecurityContext(
         capabilities=pb.Capability(
             add_capabilities=security.add_capabilities, drop_capabilities=security.drop_capabilities
@@ -217,8 +285,16 @@ def _container_security(
         no_new_privs=security.no_new_privileges,
         masked_paths=() if security.privileged else MASKED_PATHS,
         readonly_paths=() if security.privileged else READ_ONLY_PATHS,
-        seccomp=_seccomp(security.seccomp),
+        seccomp=_profile(security.seccomp),
+        supplemental_groups_policy=_group_policy(security),
+        selinux_options=_se_linux(security.se_linux),
     )
+    if security.app_armor:
+        message.apparmor.CopyFrom(_profile(security.app_armor))
+        message.apparmor_profile = _old_app_armor(security.app_armor)
+    if config.target_id:
+        message.namespace_options.pid = pb.TARGET
+        message.namespace_options.target_id = config.target_id
     if security.run_as_user is not None:
         message.run_as_user.value = security.run_as_user
     if security.run_as_group is not None:
@@ -226,13 +302,27 @@ def _container_security(
     return message
 
 
-def _seccomp(profile: str) -> pb.SecurityProfile:
-    kind, _, path = profile.partition("/")
+def _profile(profile: str) -> pb.SecurityProfile:
+    kind, _, name = profile.partition("/")
     if kind == "Localhost":
-        # Our form is `Localhost/<path>`; the path itself is absolute.
-        return pb.SecurityProfile(
-            profile_type=pb.SecurityProfile.Localhost, localhost_ref="/" + path.lstrip("/")
-        )
+        return pb.SecurityProfile(profile_type=pb.SecurityProfile.Localhost, localhost_ref=name)
     if kind == "Unconfined":
         return pb.SecurityProfile(profile_type=pb.SecurityProfile.Unconfined)
     return pb.SecurityProfile(profile_type=pb.SecurityProfile.RuntimeDefault)
+
+
+def _old_app_armor(profile: str) -> str:
+    """Return the profile as runtimes of before Kubernetes 1.30 read it."""
+    kind, _, name = profile.partition("/")
+    old = {"Localhost": f"localhost/{name}", "Unconfined": "unconfined"}
+    return old.get(kind, "runtime/default")
+
+
+def _group_policy(security: ContainerSecurity) -> pb.SupplementalGroupsPolicy:
+    return pb.STRICT if security.only_listed_groups else pb.MERGE
+
+
+def _se_linux(label: SELinuxLabel | None) -> pb.SELinuxOption | None:
+    if label is None:
+        return None
+    return pb.SELinuxOption(user=label.user, role=label.role, type=label.type, level=label.level)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from edgecore.edged.cri import convert
+import grpc
+
+from edgecore.edged.cri import convert, streaming
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
 from edgecore.edged.cri.metering import CriMeter
 from edgecore.edged.cri.pb import api_pb2 as pb
@@ -16,8 +19,14 @@ from edgecore.edged.runtime import (
     ContainerConfig,
     ContainerStartError,
     ContainerState,
+    ExecRefusedError,
+    ExecResult,
+    ExecTimeoutError,
     ImageState,
+    Pipes,
     PodIdentity,
+    RegistryAuth,
+    RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
     SandboxConfig,
@@ -30,6 +39,7 @@ CALL_TIMEOUT_S = 120.0  # kubelet's own limit
 # A pod may ask for any int64; runtimes count in nanoseconds, of which an int64 holds 292 years.
 MAX_GRACE_S = 100 * 365 * 86_400.0
 PULL_TIMEOUT_S = 900.0  # kubelet has none, and so waits for ever on a registry that stalls
+EXEC_SLACK_S = 5.0  # the runtime's own limit comes first, and then it takes a moment to kill
 VERSION_TIMEOUT_S = 10.0  # asked at start and by node status, which must not hang with the runtime
 
 
@@ -66,6 +76,12 @@ class CriRuntime(CriMeter):
         self.name = answer.runtime_name  # what stands before :// in a container's id
         return RuntimeVersion(answer.runtime_name, answer.runtime_version)
 
+    async def features(self) -> RuntimeFeatures:
+        """Return what the runtime says it can do. Raises: RuntimeUnavailableError."""
+        request = pb.StatusRequest(verbose=True)
+        call = self._cri.call("Status", request, pb.StatusResponse, timeout_s=VERSION_TIMEOUT_S)
+        return convert.features(await _or_unavailable(call))
+
     async def list_sandboxes(self) -> list[SandboxState]:
         """Return every sandbox of this owner with its containers, newest first."""
         return await self._list({convert.OWNER_LABEL: self.owner}, forget=True)
@@ -81,7 +97,7 @@ class CriRuntime(CriMeter):
         message = _built(
             "CreatePodSandboxError", lambda: convert.sandbox_config(config, self.owner)
         )
-        request = pb.RunPodSandboxRequest(config=message)
+        request = pb.RunPodSandboxRequest(config=message, runtime_handler=config.handler)
         call = self._cri.call("RunPodSandbox", request, pb.RunPodSandboxResponse)
         return (await _or_start_error("CreatePodSandboxError", call)).pod_sandbox_id
 
@@ -116,8 +132,8 @@ class CriRuntime(CriMeter):
             config=container,
             sandbox_config=convert.sandbox_config(sandbox, self.owner),
         )
-        # CRI wants the sandbox itself marked if a container in it is privileged; kubelet marks both.
-        request.sandbox_config.linux.security_context.privileged = security.privileged
+        # CRI wants the sandbox itself marked if a container in it is privileged.
+        request.sandbox_config.linux.security_context.privileged |= security.privileged
         call = self._cri.call("CreateContainer", request, pb.CreateContainerResponse)
         return (await _or_start_error("CreateContainerError", call)).container_id
 
@@ -141,15 +157,53 @@ class CriRuntime(CriMeter):
         request = pb.RemoveContainerRequest(container_id=container_id)
         await _unless_gone(self._cri.call("RemoveContainer", request, pb.RemoveContainerResponse))
 
+    async def exec_url(self, container_id: str, command: Sequence[str], pipes: Pipes) -> str:
+        """Return a URL, good for one connection, that runs `command`. Raises: StreamingRefusedError."""
+        request = pb.ExecRequest(container_id=container_id, cmd=command, **asdict(pipes))
+        return await streaming.url(self._cri, "Exec", request, pb.ExecResponse)
+
+    async def attach_url(self, container_id: str, pipes: Pipes) -> str:
+        """Return a URL, good for one connection, of the container's own streams. Raises: StreamingRefusedError."""
+        request = pb.AttachRequest(container_id=container_id, **asdict(pipes))
+        return await streaming.url(self._cri, "Attach", request, pb.AttachResponse)
+
+    async def port_forward_url(self, sandbox_id: str, ports: Sequence[int]) -> str:
+        """Return a URL, good for one connection, to ports of the pod. Raises: StreamingRefusedError."""
+        request = pb.PortForwardRequest(pod_sandbox_id=sandbox_id, port=ports)
+        return await streaming.url(self._cri, "PortForward", request, pb.PortForwardResponse)
+
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], timeout_s: float
+    ) -> ExecResult:
+        """Run `command`. Raises: ExecTimeoutError, ExecRefusedError, RuntimeUnavailableError."""
+        seconds = max(1, math.ceil(timeout_s))
+        request = pb.ExecSyncRequest(container_id=container_id, cmd=command, timeout=seconds)
+        limit_s = seconds + EXEC_SLACK_S
+        call = self._cri.call("ExecSync", request, pb.ExecSyncResponse, timeout_s=limit_s)
+        try:
+            answer = await call
+        except CriRefusedError as exc:
+            if "timed out" in exc.details or "timeout" in exc.details:
+                raise ExecTimeoutError(_timed_out(command, seconds)) from exc
+            raise ExecRefusedError(exc.details) from exc
+        except RuntimeUnavailableError as exc:
+            # containerd says DEADLINE_EXCEEDED, as gRPC itself does, when the command took too long.
+            if "ExecSync" in str(exc) and _is_deadline(exc):
+                raise ExecTimeoutError(_timed_out(command, seconds)) from exc
+            raise
+        return ExecResult(answer.exit_code, answer.stdout + answer.stderr)
+
     async def image(self, reference: str) -> ImageState | None:
         """Return the image if it is present. Raises: ContainerStartError (InvalidImageName)."""
         found = await self._image(reference)
         return convert.image_state(found) if found is not None else None
 
-    async def pull(self, reference: str) -> ImageState:
+    async def pull(self, reference: str, auth: RegistryAuth | None = None) -> ImageState:
         """Fetch an image. Raises: ContainerStartError (ErrImagePull, InvalidImageName)."""
         check_reference(reference)
         request = pb.PullImageRequest(image=pb.ImageSpec(image=reference))
+        if auth is not None:
+            request.auth.CopyFrom(convert.auth_config(auth))
         call = self._cri.call(
             "PullImage", request, pb.PullImageResponse, timeout_s=self._pull_timeout_s
         )
@@ -229,8 +283,14 @@ class CriRuntime(CriMeter):
     async def _image(self, reference: str) -> pb.Image | None:
         check_reference(reference)
         request = pb.ImageStatusRequest(image=pb.ImageSpec(image=reference))
-        answer = await _unless_gone(self._cri.call("ImageStatus", request, pb.ImageStatusResponse))
-        return answer.image if answer is not None and answer.HasField("image") else None
+        try:
+            answer = await self._cri.call("ImageStatus", request, pb.ImageStatusResponse)
+        except CriRefusedError as exc:
+            if exc.not_found:
+                return None
+            message = f'Failed to inspect image "{reference}": {exc.details}'
+            raise ContainerStartError("ImageInspectError", message) from exc
+        return answer.image if answer.HasField("image") else None
 
     async def _take_user_of_image(
         self, reference: str, security: pb.LinuxContainerSecurityContext
@@ -241,6 +301,18 @@ class CriRuntime(CriMeter):
             security.run_as_username = image.username
         else:
             security.run_as_user.value = image.uid.value if image is not None else 0
+
+
+def _timed_out(command: Sequence[str], seconds: int) -> str:
+    return f'command timed out: "{" ".join(command)}" timed out after {seconds}s'
+
+
+def _is_deadline(exc: BaseException) -> bool:
+    cause = exc.__cause__
+    return (
+        isinstance(cause, grpc.aio.AioRpcError)
+        and cause.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    )
 
 
 async def _or_unavailable(call: Awaitable[T]) -> T:

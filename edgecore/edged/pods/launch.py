@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgecore.edged.containers.containerconfig import container_config, hosts_file
 from edgecore.edged.containers.environment import Lookup, resolve_environment
+from edgecore.edged.containers.network import hosts_file
+from edgecore.edged.images.keyring import auths_for, credentials_in
+from edgecore.edged.pods.provision import node_hosts
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
@@ -32,37 +35,51 @@ class Launch:
     sandbox: SandboxConfig
     pod_ips: list[str]
     reporter: PodReporter
+    running: Mapping[str, str] = field(default_factory=dict)  # container name -> id
 
-    async def start(self, container: Container, attempt: int) -> None:
-        """Create and start `container`. Raises: ContainerStartError, RuntimeUnavailableError."""
+    async def start(self, container: Container, attempt: int) -> str:
+        """Create and start `container`; return its id. Raises: ContainerStartError, RuntimeUnavailableError."""
         await self._ensure_image(container)
-        config_env = resolve_environment(
-            self.pod, container, self.lookup, self.site.facts(self.pod_ips)
-        )
-        mounts = await asyncio.to_thread(self._mounts, container, attempt, dict(config_env))
-        config = container_config(
+        provision = self.site.provision
+        environment = resolve_environment(
             self.pod,
             container,
-            attempt,
-            image=container.image,
-            env=config_env,
-            mounts=mounts,
-            memory_capacity_bytes=int(self.site.allocatable.get("memory", 0)),
+            self.lookup,
+            self.site.facts(self.pod_ips),
+            await provision.service_variables(self.pod),
         )
+        for sentence in environment.skipped:
+            self.reporter.emit("InvalidEnvironmentVariableNames", sentence, container.name, True)
+        env = environment.variables
+        mounts = await asyncio.to_thread(self._mounts, container, attempt, dict(env))
+        config = await provision.container(self.pod, container, attempt, env, mounts)
+        if container.target_container_name:
+            config = replace(config, target_id=self._target(container))
         runtime, name = self.site.runtime, container.name
         container_id = await runtime.create_container(self.sandbox_id, config, self.sandbox)
         self.reporter.emit("Created", f"Created container: {name}", name, False)
         await runtime.start_container(container_id)
         self.reporter.emit("Started", f"Started container {name}", name, False)
+        return container_id
+
+    def _target(self, container: Container) -> str:
+        """Return the id of the container whose processes an ephemeral container shall see."""
+        wanted = container.target_container_name
+        if wanted not in self.running:
+            raise ContainerStartError(
+                "CreateContainerConfigError", f'unable to find target container "{wanted}"'
+            )
+        return self.running[wanted]
 
     async def _ensure_image(self, container: Container) -> None:
         """Have the image present, fetched if the policy asks for it."""
         reference, name, policy = container.image, container.name, container.pull_policy
-        if not reference or reference != reference.strip():
-            raise ContainerStartError(
-                "InvalidImageName", f'Failed to apply default image tag "{reference}": invalid name'
-            )
-        present = await self.site.runtime.image(reference)
+        try:
+            if not reference or reference != reference.strip():
+                raise ContainerStartError("InvalidImageName", "invalid name")
+            present = await self.site.runtime.image(reference)
+        except ContainerStartError as exc:
+            raise self._not_inspected(container, exc) from exc
         if present is not None and policy != "Always":
             message = f'Container image "{reference}" already present on machine'
             self.reporter.emit("Pulled", message, name, False)
@@ -73,21 +90,35 @@ class Launch:
             raise ContainerStartError("ErrImageNeverPull", message)
         await self._pull(container)
 
+    def _not_inspected(
+        self, container: Container, cause: ContainerStartError
+    ) -> ContainerStartError:
+        """Return the refusal of an image that cannot even be looked at, and tell it."""
+        message = cause.message
+        if cause.reason == "InvalidImageName":
+            message = f'Failed to apply default image tag "{container.image}": {message}'
+        self.reporter.emit("InspectFailed", message, container.name, True)
+        return ContainerStartError(cause.reason, message)
+
     async def _pull(self, container: Container) -> None:
         reference, name = container.image, container.name
         self.reporter.emit("Pulling", f'Pulling image "{reference}"', name, False)
         await self.reporter.flush()  # a pull can take minutes
-        begun_s = self.site.clock()
+        credentials = credentials_in(
+            content
+            for ref in self.pod.spec.image_pull_secrets
+            if (content := self.lookup("Secret", ref.name)) is not None
+        )
         try:
-            image = await self.site.runtime.pull(reference)
+            pulled = await self.site.puller.pull(reference, auths_for(reference, credentials))
         except ContainerStartError as exc:
             message = f'Failed to pull image "{reference}": {exc.message}'
             self.reporter.emit("Failed", message, name, True)
             raise
-        took_s = max(self.site.clock() - begun_s, 0.0)
         message = (
-            f'Successfully pulled image "{reference}" in {took_s:.3g}s ({took_s:.3g}s '
-            f"including waiting). Image size: {image.size_bytes} bytes."
+            f'Successfully pulled image "{reference}" in {_shown(pulled.pull_s)} '
+            f"({_shown(pulled.total_s)} including waiting). "
+            f"Image size: {pulled.image.size_bytes} bytes."
         )
         self.reporter.emit("Pulled", message, name, False)
 
@@ -101,14 +132,24 @@ class Launch:
     def _own_files(self, container: Container, attempt: int, taken: set[str]) -> list[Mount]:
         """Return the mounts of /etc/hosts and of the termination message."""
         mounts: list[Mount] = []
-        if not self.pod.spec.host_network and "/etc/hosts" not in taken:
-            path = self.volumes.write_file("etc-hosts", hosts_file(self.pod, self.pod_ips), 0o644)
+        if "/etc/hosts" not in taken:
+            domain = self.site.provision.cluster_domain
+            content = hosts_file(self.pod, self.pod_ips, domain, node_hosts())
+            path = self.volumes.write_file("etc-hosts", content, 0o644)
             mounts.append(Mount(str(path), "/etc/hosts"))
         if container.termination_message_path not in taken:
             place = message_file(container.name, attempt)
             path = self.volumes.write_file(place, b"", 0o666)
             mounts.append(Mount(str(path), container.termination_message_path))
         return mounts
+
+
+def _shown(seconds: float) -> str:
+    """Return a duration as kubelet prints it: whole milliseconds."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    minutes, rest = divmod(round(seconds, 3), 60)
+    return f"{minutes:.0f}m{rest:.3g}s" if minutes else f"{rest:.4g}s"
 
 
 def message_file(container: str, attempt: int) -> str:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.containers.environment import Lookup, PodFacts
+from edgecore.edged.images.puller import ImagePuller
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.provision import Provision
+from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.edged.spec.podspec import Pod
 from edgecore.edged.volumes.inputs import VolumeInputs, gather_inputs
@@ -49,8 +52,11 @@ class Site:
     clock: Callable[[], float]
     address: Callable[[], str]
     runtime_id: RuntimeId
+    provision: Provision
     allocatable: Mapping[str, Decimal]
+    prober: Prober
     admission: AdmissionBook
+    puller: ImagePuller
     tokens: TokenManager
     node_labels: Mapping[str, str] = field(default_factory=dict)
 

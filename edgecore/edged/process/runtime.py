@@ -17,10 +17,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from edgecore.edged.process.execute import execute
 from edgecore.edged.process.files import ContainerRecord, RuntimeFiles, SandboxRecord
 from edgecore.edged.process.liveness import boot_id, is_alive, signal_group
 from edgecore.edged.process.metering import group_usages
@@ -30,11 +31,17 @@ from edgecore.edged.runtime import (
     ContainerPhase,
     ContainerStartError,
     ContainerState,
+    ExecRefusedError,
+    ExecResult,
     ImageState,
+    Pipes,
+    RegistryAuth,
+    RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
     SandboxConfig,
     SandboxState,
+    StreamingRefusedError,
 )
 from edgecore.edged.usage import (
     ContainerUsage,
@@ -76,6 +83,10 @@ class ProcessRuntime:
         except importlib.metadata.PackageNotFoundError:  # run from a source tree
             number = "0.1.0"
         return RuntimeVersion(self.name, number)
+
+    async def features(self) -> RuntimeFeatures:
+        """Return that it has no more than every runtime."""
+        return RuntimeFeatures()
 
     async def list_sandboxes(self) -> list[SandboxState]:
         """Return every sandbox with its containers, newest first."""
@@ -159,12 +170,39 @@ class ProcessRuntime:
         await self.stop_container(container_id, 0.0)
         await _in_thread(lambda: self._files.remove(self._files.containers / container_id))
 
+    async def exec_url(self, _container_id: str, _command: Sequence[str], _pipes: Pipes) -> str:
+        """Refuse."""
+        raise _no_streams("exec")
+
+    async def attach_url(self, _container_id: str, _pipes: Pipes) -> str:
+        """Refuse."""
+        raise _no_streams("attach")
+
+    async def port_forward_url(self, _sandbox_id: str, _ports: Sequence[int]) -> str:
+        """Refuse."""
+        raise _no_streams("port-forward")
+
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], timeout_s: float
+    ) -> ExecResult:
+        """Run `command`. Raises: ExecTimeoutError, ExecRefusedError."""
+        record = await _in_thread(lambda: self._files.container(container_id))
+        started = await _in_thread(lambda: self._files.facts(container_id, "started"))
+        if record is None or started is None or not is_alive(started):
+            raise ExecRefusedError(f"container {container_id} is not running")
+        pid = int(started["pid"])
+        return await _in_thread(lambda: execute(record, pid, command, timeout_s))
+
     async def image(self, reference: str) -> ImageState | None:
         """Return the image as present: none is needed. Raises: ContainerStartError (InvalidImageName)."""
         check_reference(reference)
         return ImageState(id=reference, names=(reference,), size_bytes=0)
 
-    async def pull(self, reference: str) -> ImageState:
+    async def pull(
+        self,
+        reference: str,
+        auth: RegistryAuth | None = None,  # noqa: ARG002
+    ) -> ImageState:
         """Return the image as present. Raises: ContainerStartError (InvalidImageName)."""
         check_reference(reference)
         return ImageState(id=reference, names=(reference,), size_bytes=0)
@@ -189,6 +227,10 @@ class ProcessRuntime:
     async def image_filesystem(self) -> ImageFilesystem:
         """Return none: there are no images."""
         return ImageFilesystem()
+
+    async def used_images(self) -> set[str]:
+        """Return nothing: there are no images."""
+        return set()
 
     async def remove_image(self, image_id: str) -> None:
         """Nothing to remove."""
@@ -353,6 +395,12 @@ def _refuse_what_needs_root(config: ContainerConfig, wanted: tuple[int | None, i
                 "the process runtime cannot mount without"
             )
             raise ContainerStartError("CreateContainerConfigError", problem)
+
+
+def _no_streams(what: str) -> StreamingRefusedError:
+    return StreamingRefusedError(
+        f"{what} needs a container runtime; this node runs pods as plain processes"
+    )
 
 
 def _supervise(order: dict[str, object]) -> tuple[bytes, bytes]:

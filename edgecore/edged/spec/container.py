@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import field
 
+from edgecore.edged.spec.lifecycle import Lifecycle, Probe
 from edgecore.edged.spec.network import Port
 from edgecore.edged.spec.parts import Name, Part, Quantity
 from edgecore.edged.spec.security import SecurityContext
@@ -43,10 +44,14 @@ class Resources(Part, frozen=True):
 
     requests: dict[str, Quantity] = field(default_factory=dict)
     limits: dict[str, Quantity] = field(default_factory=dict)
+    claims: tuple[Any, ...] = ()
 
 
 class Container(Part, frozen=True):
-    """A container of a pod; `restart_policy` exists for init containers only and makes a sidecar."""
+    """A container of a pod; `restart_policy` exists for init containers only and makes a sidecar.
+
+    Shapes:  target_container_name: of an ephemeral container: whose processes it sees.
+    """
 
     name: Name
     image: str = ""
@@ -61,10 +66,17 @@ class Container(Part, frozen=True):
     image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
     security_context: SecurityContext = SecurityContext()
     stdin: bool = False
+    stdin_once: bool = False
     tty: bool = False
     restart_policy: Literal["", "Always"] = ""
+    volume_devices: tuple[Any, ...] = ()  # refused, as are claims
     termination_message_path: str = "/dev/termination-log"
     termination_message_policy: Literal["File", "FallbackToLogsOnError"] = "File"
+    startup_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    lifecycle: Lifecycle = Lifecycle()
+    target_container_name: str = ""
 
     @property
     def pull_policy(self) -> str:

@@ -32,6 +32,7 @@ from edgecore.metamanager.store import MetaStore
 from edgecore.metrics import MetricsServer
 from edgecore.metrics import render as render_metrics
 from edgecore.records import Report
+from edgecore.residency import Residency
 from edgecore.samples.buffer import SampleBuffer
 from edgecore.settings import EdgeSettings, PodSettings
 from synccore.codec import COMPILED
@@ -106,6 +107,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         reporter,
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),
+        Residency(),
     ]
     try:
         await run_components(components, stop)

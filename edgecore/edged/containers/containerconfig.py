@@ -146,7 +146,11 @@ def _security(pod: Pod, container: Container) -> ContainerSecurity:
         privileged=own.privileged,
         run_as_user=user,
         run_as_group=shared.run_as_group if own.run_as_group is None else own.run_as_group,
-        supplemental_groups=shared.supplemental_groups,
+        # fsGroup is a group of every process too, or the volumes that belong to it could not be used.
+        supplemental_groups=(
+            *(() if shared.fs_group is None else (shared.fs_group,)),
+            *shared.supplemental_groups,
+        ),
         read_only_rootfs=own.read_only_root_filesystem,
         no_new_privileges=own.allow_privilege_escalation is False,
         add_capabilities=own.capabilities.add,

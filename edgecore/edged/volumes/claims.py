@@ -197,7 +197,7 @@ def _placed(
     if spec.host_path is not None:
         return ClaimedVolume(name, spec.host_path, managed=False, read_only=read_only)
     members: dict[str, Any] = msgspec.json.decode(body).get("spec", {})
-    kinds = sorted(members.keys() - _NOT_SOURCES)
+    kinds = sorted(k for k, v in members.items() if v is not None and k not in _NOT_SOURCES)
     raise UnmountedError(
         volume,
         f'failed to get Plugin from volumeSpec for volume "{name}" err=no volume plugin matched: '

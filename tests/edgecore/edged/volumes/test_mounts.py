@@ -74,8 +74,10 @@ def test_paths_are_absolute_and_flags_are_the_mounts_own(given):
                 "readOnly": True,
                 "mountPropagation": "HostToContainer",
             },
-            'volume "v" requested recursive read-only mode, but it is not compatible with '
-            'propagation "HostToContainer"',
+            (
+                'volume "v" requested recursive read-only mode, but it is not '
+                'compatible with propagation "HostToContainer"'
+            ),
         ),
     ],
 )

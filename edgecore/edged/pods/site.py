@@ -11,6 +11,7 @@ from pathlib import Path
 from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.containers.environment import Lookup, PodFacts
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.provision import Provision
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.edged.spec.podspec import Pod
 from edgecore.edged.volumes.inputs import VolumeInputs, gather_inputs
@@ -49,6 +50,7 @@ class Site:
     clock: Callable[[], float]
     address: Callable[[], str]
     runtime_id: RuntimeId
+    provision: Provision
     allocatable: Mapping[str, Decimal]
     admission: AdmissionBook
     tokens: TokenManager

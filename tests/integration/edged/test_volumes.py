@@ -167,6 +167,7 @@ async def test_a_node_that_boots_without_a_link_starts_its_pods_with_their_last_
     async with edge.running():
         await edge.put("Pod", pod_object(containers=[app], volumes=volumes))
         await edge.until(lambda: log(edge) == ["token-1"], 20)
+        await edge.until(lambda: edge.phase() == "Running", 20)
     for (
         sandbox
     ) in await edge.runtime.list_sandboxes():  # the boot: nothing runs, nothing is mounted,

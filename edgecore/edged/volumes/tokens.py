@@ -91,7 +91,7 @@ class TokenManager:
         for key, note in (await self._store.local(OWNER)).items():
             try:
                 self._tokens[key] = _kept.decode(note)
-            except msgspec.DecodeError as exc:  # of another version of this program
+            except (msgspec.DecodeError, ValueError) as exc:  # of another version of this program
                 logger.warning("kept token %s does not decode: %s", key, exc)
 
     async def view(self, pod: Pod) -> TokenView:
@@ -179,7 +179,7 @@ class TokenManager:
         try:
             answer = _answers.decode(raw)
             expires_s = parse_rfc3339(answer.expiration_timestamp)
-        except (msgspec.DecodeError, ValueError) as exc:
+        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
             raise AskError(KIND, 502, f"the answer does not decode: {exc}") from exc
         life_s = expires_s - now_s
         if not 0 < life_s <= 2 * max(source.expiration_seconds, RENEW_AFTER_S):

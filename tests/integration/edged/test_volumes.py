@@ -350,9 +350,9 @@ async def test_volumes_of_a_crashed_agent_are_unmounted_and_removed_and_binds_le
     deep = orphan / "volumes/kubernetes.io~empty-dir/e"
     deep.mkdir(parents=True)
     fd = os.open(deep, os.O_RDONLY)
-    for _ in range(3000):  # deeper than any recursion, longer than any path
-        os.mkdir("d", dir_fd=fd)
-        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
+    for _ in range(1100):  # deeper than any recursion, longer than any path
+        os.mkdir("deep", dir_fd=fd)
+        inner = os.open("deep", os.O_RDONLY, dir_fd=fd)
         os.close(fd)
         fd = inner
     os.close(fd)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -130,8 +130,15 @@ class TokenManager:
 
     async def forget(self, uid: str) -> None:
         """Drop the tokens of a pod that is gone."""
-        gone = [key for key in self._tokens if key.startswith(f"{uid}/")]
-        for key in [key for key in self._retries if key.startswith(f"{uid}/")]:
+        await self._drop(lambda owner: owner == uid)
+
+    async def keep_only(self, uids: Collection[str]) -> None:
+        """Drop the tokens of all other pods: they went while the agent did not run."""
+        await self._drop(lambda owner: owner not in uids)
+
+    async def _drop(self, goes: Callable[[str], bool]) -> None:
+        gone = [key for key in self._tokens if goes(key.partition("/")[0])]
+        for key in [key for key in self._retries if goes(key.partition("/")[0])]:
             del self._retries[key]
         if gone:
             await self._store.commit(Commit(local={(OWNER, key): None for key in gone}))

@@ -41,7 +41,12 @@ def kubecore_settings(layout: StateLayout, certificates: Certificates, port: int
 
 
 def cloudcore_settings(
-    certificates: Certificates, *, kubeconfig: Path, hub_port: int, metrics_port: int
+    certificates: Certificates,
+    *,
+    kubeconfig: Path,
+    hub_port: int,
+    metrics_port: int,
+    values_port: int,
 ) -> Tree:
     """Return cloudcore's settings."""
     return {
@@ -53,6 +58,7 @@ def cloudcore_settings(
             "client_ca_file": str(certificates.ca_file),
         },
         "metrics": {"address": f"127.0.0.1:{metrics_port}"},
+        "values": {"address": f"127.0.0.1:{values_port}"},
     }
 
 

@@ -34,6 +34,7 @@ from edgecore.edged.runtime import (
     ExecRefusedError,
     ExecResult,
     ImageState,
+    RegistryAuth,
     RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
@@ -183,7 +184,11 @@ class ProcessRuntime:
         check_reference(reference)
         return ImageState(id=reference, names=(reference,), size_bytes=0)
 
-    async def pull(self, reference: str) -> ImageState:
+    async def pull(
+        self,
+        reference: str,
+        auth: RegistryAuth | None = None,  # noqa: ARG002
+    ) -> ImageState:
         """Return the image as present. Raises: ContainerStartError (InvalidImageName)."""
         check_reference(reference)
         return ImageState(id=reference, names=(reference,), size_bytes=0)
@@ -208,6 +213,10 @@ class ProcessRuntime:
     async def image_filesystem(self) -> ImageFilesystem:
         """Return none: there are no images."""
         return ImageFilesystem()
+
+    async def used_images(self) -> set[str]:
+        """Return nothing: there are no images."""
+        return set()
 
     async def remove_image(self, image_id: str) -> None:
         """Nothing to remove."""

@@ -61,13 +61,15 @@ async def _down(stream: ByteStream, writer: asyncio.StreamWriter) -> None:
 
 
 def _request(url: str, upgrade: Upgrade) -> tuple[str, int, bytes]:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
     try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
         local = host == "localhost" or ipaddress.ip_address(host).is_loopback
         port = parts.port or 80
-    except ValueError:
-        local, port = False, 0
+    except ValueError as exc:
+        raise StreamRefusedError(
+            FAILED, "the runtime's streaming server is not on loopback"
+        ) from exc
     if parts.scheme != "http" or not local:
         # Not to be lent to whoever gets the runtime to name another address.
         raise StreamRefusedError(FAILED, "the runtime's streaming server is not on loopback")

@@ -177,10 +177,12 @@ class NodeProxy:
     async def _serve(self, server: NodeServer, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=READ_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader)
         try:
             async with asyncio.timeout(2 * HANDSHAKE_TIMEOUT_S):
-                transport, protocol = await loop.connect_accepted_socket(
-                    lambda: asyncio.StreamReaderProtocol(reader),
+                # The protocol that comes back is not always ours: uvloop gives that of TLS.
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol,
                     connection,
                     ssl=self._tls,
                     ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
@@ -195,6 +197,10 @@ class NodeProxy:
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
             await server.serve(ClientConnection(reader, writer))
+        except (
+            Exception
+        ):  # a bug ends this connection and not every node's, as in gRPC's own server
+            logger.exception("nodeproxy: a connection failed")
         finally:
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):

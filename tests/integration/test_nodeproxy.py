@@ -7,6 +7,7 @@ import ssl
 
 import aiohttp
 import pytest
+import uvloop
 
 from cloudcore.cloudhub.streams import StreamRefusedError
 from corekit.errors import ConfigError
@@ -89,6 +90,36 @@ async def test_an_upgraded_connection_is_a_pipe_both_ways_and_only_what_belongs_
 async def _write(writer, content):
     writer.write(content)
     await writer.drain()
+
+
+def test_all_of_it_works_on_the_daemons_own_loop(tmp_path, agent):
+    """uvloop's transports and protocols of TLS are not asyncio's."""
+
+    async def story():
+        agent.on_exec = echo
+        rig = Rig(tmp_path, handler=agent.serve)
+        async with rig.running():
+            assert await rig.get(LOGS) == (200, "hello\n")
+            assert (await rig.get("/pods", rig.tls()))[0] == 401
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", rig.port, ssl=rig.tls(*APISERVER)
+            )
+            writer.write(f"POST {EXEC} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n".encode())
+            writer.write(b"Upgrade: SPDY/3.1\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            big = bytes(4 * WINDOW_BYTES)
+            writing = asyncio.ensure_future(_write(writer, big))
+            assert await reader.readexactly(len(big)) == big
+            await writing
+            writer.transport.abort()
+            await rig.until(lambda: not _streams(rig))
+            foreign = Authority(tmp_path / "foreign", "foreign")
+            tls = rig.tls("joe", "system:masters", foreign)
+            with pytest.raises((aiohttp.ClientError, OSError)):
+                await rig.get("/pods", tls)
+            assert await rig.get(LOGS) == (200, "hello\n")
+
+    uvloop.run(story())
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ from synccore.messages import (
     ObjectKey,
     Op,
     Ping,
-    TunnelOpen,
 )
 from synccore.session import Acknowledged, Received
 from synccore.tunnels import StreamCame
@@ -189,7 +188,8 @@ class Download:
         self.edge, self.cloud = joined()
         self.link = SlowLink(bytes_per_s)
         self.stream_id = self.cloud.tunnels.open("logs")
-        self.edge.tunnels.receive(TunnelOpen(self.stream_id, "logs"))
+        (opening,) = self.cloud.tunnels.take_control()
+        self.edge.tunnels.receive(opening)
         self.edge.tunnels.answer(self.stream_id)
         self.sent_at, self.waits, self.moved = {}, {Lane.CONTROL: [], Lane.PODS: []}, 0
 

@@ -48,7 +48,12 @@ joins_waiting = Gauge("armadillo_joins_waiting", "Nodes that have a turn to join
 session_ends = Counter("armadillo_session_ends", "Streams that ended, by code.", ["code"])
 set_aside = Counter("armadillo_records_set_aside", "Records a node could not keep.", ["kind"])
 # A kind that a node names; only these become labels.
-_KINDS = frozenset({"Pod", "ConfigMap", "Secret", "Device", "DeviceModel"})
+_KINDS = frozenset(
+    {
+        *("Pod", "ConfigMap", "Secret", "PersistentVolumeClaim", "PersistentVolume"),
+        *("Device", "DeviceModel"),
+    }
+)
 
 
 class PrometheusCounters:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from corekit.settings import LogSettings, require_one_of
 
 # Two of the largest entry: a bound below that could never hold one.
 MIN_OUTBOX_BYTES = 4 << 20
+
+
+def _require_address(key: str, text: str) -> None:
+    try:
+        ip_address(text)
+    except ValueError as exc:
+        raise ValueError(f"{key}: {text!r} is not an IP address") from exc
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,19 @@ class PodSettings:
     cri_socket: str = "/run/containerd/containerd.sock"
     root_dir: str = "/var/lib/armadillo/pods"  # volumes, generated /etc/hosts, process sandboxes
     log_dir: str = "/var/log/pods"
+    cluster_dns: tuple[
+        str, ...
+    ] = ()  # addresses of the cluster's DNS, as pods of this node reach it
+    cluster_domain: str = "cluster.local"  # upstream's default
+    resolv_conf: str = "/etc/resolv.conf"  # what pods of dnsPolicy Default get
+    # Kernel parameters beyond the safe ones that pods may set in their own namespaces; `net.core.*` is a prefix.
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
+    seccomp_dir: str = "/var/lib/kubelet/seccomp"  # Localhost profiles; tools for them write there
+    # Below it lies `kubepods`, with a cgroup per class of service and pod; off: containers lie where the runtime
+    # puts them, and a pod as a whole has no limit.
+    cgroup_root: str = "/"
+    cgroup_driver: str = "auto"  # auto | cgroupfs | systemd; auto: as the runtime says
+    pids_limit: int = 0  # processes and threads of one pod; 0: as many as the machine has
     # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
     # upstream's kubelet has it. Links are followed before a path is judged.
     allowed_host_paths: tuple[str, ...] = ("/",)
@@ -102,6 +123,16 @@ class PodSettings:
     def __post_init__(self) -> None:
         """Refuse an unknown runtime."""
         require_one_of("pods.runtime", self.runtime, ("auto", "cri", "process"))
+        drivers = ("auto", "cgroupfs", "systemd")
+        require_one_of("pods.cgroup_driver", self.cgroup_driver, drivers)
+        if self.cgroup_root != "off" and (
+            not self.cgroup_root.startswith("/") or ".." in self.cgroup_root.split("/")
+        ):
+            raise ValueError("pods.cgroup_root: neither off nor an absolute path")
+        if self.pids_limit < 0:
+            raise ValueError("pods.pids_limit: less than 0")
+        for number, address in enumerate(self.cluster_dns):
+            _require_address(f"pods.cluster_dns[{number}]", address)
         for path in self.allowed_host_paths:
             if not path.startswith("/") or ".." in path.split("/"):
                 raise ValueError(f"pods.allowed_host_paths: {path!r} is not absolute, or has '..'")

@@ -15,6 +15,7 @@ from kubecore.controllers.garbage import GarbageCollector
 from kubecore.controllers.nodelifecycle import NodeLifecycle
 from kubecore.controllers.orphans import OrphanedPods
 from kubecore.controllers.scheduler import Scheduler
+from kubecore.controllers.volumebinder import VolumeBinder
 from kubecore.kinds.registry import Registry
 from kubecore.objects.client import Objects
 from kubecore.objects.operations import Operations
@@ -40,6 +41,7 @@ def components(settings: KubecoreSettings) -> list[Component]:
         NodeLifecycle(objects, settings.controllers),
         OrphanedPods(objects, settings.controllers),
         Scheduler(objects),
+        VolumeBinder(objects),
         ApiServer(settings.serve, Api(operations), hub),
     ]
 

@@ -12,20 +12,23 @@ from typing import Self
 import msgspec
 
 from cloudcore.edgecontroller.bodies import BodyFetcher
+from cloudcore.edgecontroller.claims import ClaimedVolumes
 from cloudcore.edgecontroller.heldback import HeldBack
 from cloudcore.edgecontroller.holdings import Holdings, Move
 from cloudcore.edgecontroller.nodes import Standing, is_edge_node, recorded_database, standing_of
-from cloudcore.edgecontroller.references import Placement, place_device, place_pod
+from cloudcore.edgecontroller.references import CLAIM, Placement, place_device, place_pod, volume_of
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informer, Informers
 from cloudcore.kube.projection import Record, project, project_body
 from cloudcore.kube.resources import (
+    CLAIMS,
     CONFIG_MAPS,
     DEVICE_MODELS,
     DEVICES,
     NODES,
     PODS,
     SECRETS,
+    VOLUMES,
     KubeObject,
 )
 from cloudcore.settings import KubeSettings
@@ -36,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 # A pod waits this long for what it refers to, then goes without; so does a node that joins for the first time.
 HOLD_LIMIT_S = 5.0
-FETCHED = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS}
+FETCHED = {r.kind: r for r in (CONFIG_MAPS, SECRETS, CLAIMS, VOLUMES)}
 
 
 def pods_informer(informers: Informers) -> Informer:
@@ -59,7 +62,7 @@ class EdgeController:
     name = "edgecontroller"
 
     def __init__(self, informers: Informers, client: KubeClient, settings: KubeSettings) -> None:
-        self._holdings = Holdings()
+        self._holdings, self._claims = Holdings(), ClaimedVolumes()
         self._records: dict[ObjectKey, Record] = {}
         self._fetched_at: dict[ObjectKey, str] = {}  # resourceVersion behind a fetched record
         self._views: dict[str, list[_View]] = {}
@@ -196,7 +199,7 @@ class EdgeController:
         if held is None:
             self._hold_back(key, placement)
         self._set_record(key, record)
-        self._follow(self._holdings.place(key, placement))
+        self._follow(self._holdings.place(key, self._claims.place(key, placement)))
 
     def _hold_back(self, owner: ObjectKey, placement: Placement) -> None:
         """Keep a new pod from its node until what it refers to is here, or is known not to exist.
@@ -229,7 +232,7 @@ class EdgeController:
     def _owner_gone(self, key: ObjectKey) -> None:
         self._held_back.release(key)
         self._records.pop(key, None)
-        self._follow(self._holdings.place(key, None))
+        self._follow(self._holdings.place(key, self._claims.place(key, None)))
 
     def _model_changed(self, obj: KubeObject) -> None:
         record = project(DEVICE_MODELS, obj)
@@ -242,6 +245,7 @@ class EdgeController:
 
     def _record_gone(self, key: ObjectKey) -> None:
         self._fetched_at.pop(key, None)
+        self._bind(key, None)
         if self._records.pop(key, None) is not None:
             for view in self._holding_views(key):
                 view.drop(key)
@@ -305,6 +309,21 @@ class EdgeController:
                 self._records.pop(key, None)  # a secret leaves memory with its last pod
                 self._fetched_at.pop(key, None)
 
+    def _bind(self, key: ObjectKey, body: bytes | None) -> None:
+        """Follow a claim to its volume: the nodes of its pods need both."""
+        if key.kind != CLAIM:
+            return
+        try:
+            volume = volume_of(body) if body is not None else None
+        except msgspec.DecodeError as exc:
+            logger.warning("%s: its volume is not known: %s", key, exc)
+            volume = None
+        for owner, placement in self._claims.bind(key, volume).items():
+            if volume is not None and volume not in self._records and self._held_back.holds(owner):
+                self._held_back.also(owner, volume)
+                self._fetcher.want(volume)
+            self._follow(self._holdings.place(owner, placement))
+
     def _holding_views(self, key: ObjectKey) -> Iterable[_View]:
         return [v for node in self._holdings.holders(key) for v in self._views.get(node, ())]
 
@@ -334,6 +353,7 @@ class EdgeController:
         held = self._records.get(obj.key)
         if held is None or held.version != record.version:
             self._set_record(obj.key, record)
+        self._bind(obj.key, record.body)
         self._settle(obj.key)  # after its record: the pod that waits for it must come behind it
 
     def _informers(self) -> list[Informer]:

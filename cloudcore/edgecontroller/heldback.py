@@ -20,6 +20,11 @@ class HeldBack:
         for key in self._waiting[owner]:
             self._awaited.setdefault(key, set()).add(owner)
 
+    def also(self, owner: ObjectKey, key: ObjectKey) -> None:
+        """Let an owner that waits wait for `key` too."""
+        self._waiting[owner].add(key)
+        self._awaited.setdefault(key, set()).add(owner)
+
     def holds(self, owner: ObjectKey) -> bool:
         """Tell whether `owner` waits."""
         return owner in self._waiting

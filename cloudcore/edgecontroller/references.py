@@ -13,6 +13,9 @@ from synccore.messages import ObjectKey
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 
 
+CLAIM, VOLUME = "PersistentVolumeClaim", "PersistentVolume"
+
+
 class Placement(NamedTuple):
     """Shapes:  node: None if no node must hold the object. refers: keys the node needs beside it."""
 
@@ -56,7 +59,18 @@ class _Projected(msgspec.Struct):
     sources: list[_ProjectedSource] | None = None
 
 
+class _ClaimVolume(msgspec.Struct, rename="camel"):
+    claim_name: str | None = None
+
+
+class _Ephemeral(msgspec.Struct):
+    """Its claim has a name of its own; what is in it is the controller's that makes the claim."""
+
+
 class _Volume(msgspec.Struct, rename="camel"):
+    name: str = ""
+    persistent_volume_claim: _ClaimVolume | None = None
+    ephemeral: _Ephemeral | None = None
     config_map: _Named | None = None
     secret: _SecretVolume | None = None
     projected: _Projected | None = None
@@ -72,6 +86,7 @@ class _PodSpec(msgspec.Struct, rename="camel"):
 
 
 class _Metadata(msgspec.Struct):
+    name: str = ""
     namespace: str = ""
     annotations: dict[str, str] | None = None
 
@@ -79,6 +94,14 @@ class _Metadata(msgspec.Struct):
 class _Pod(msgspec.Struct):
     metadata: _Metadata
     spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
+
+
+class _ClaimSpec(msgspec.Struct, rename="camel"):
+    volume_name: str | None = None
+
+
+class _Claim(msgspec.Struct):
+    spec: _ClaimSpec = msgspec.field(default_factory=_ClaimSpec)
 
 
 class _DeviceSpec(msgspec.Struct, rename="camel"):
@@ -92,6 +115,7 @@ class _Device(msgspec.Struct):
 
 
 _pod_decoder = msgspec.json.Decoder(_Pod)
+_claim_decoder = msgspec.json.Decoder(_Claim)
 _device_decoder = msgspec.json.Decoder(_Device)
 
 
@@ -108,12 +132,18 @@ def place_pod(body: bytes) -> Placement:
     ):
         names.of_container(container)
     for volume in spec.volumes or ():
-        names.of_volume(volume)
+        names.of_volume(volume, pod.metadata.name)
     for pull in spec.image_pull_secrets or ():
         names.add("Secret", pull)
     namespace = pod.metadata.namespace
     keys = frozenset(ObjectKey(kind, namespace, name) for kind, name in names.found)
     return Placement(spec.node_name or None, keys)
+
+
+def volume_of(body: bytes) -> ObjectKey | None:
+    """Return the PersistentVolume that a claim is bound to. Raises: msgspec.DecodeError."""
+    name = decode(_claim_decoder, body).spec.volume_name
+    return ObjectKey(VOLUME, "", name) if name else None
 
 
 def place_device(body: bytes) -> Placement:
@@ -145,7 +175,11 @@ class _Names:
             self.add("ConfigMap", source.config_map_ref)
             self.add("Secret", source.secret_ref)
 
-    def of_volume(self, volume: _Volume) -> None:
+    def of_volume(self, volume: _Volume, pod: str) -> None:
+        if volume.persistent_volume_claim is not None:
+            self.add(CLAIM, _Named(volume.persistent_volume_claim.claim_name))
+        elif volume.ephemeral is not None:
+            self.add(CLAIM, _Named(f"{pod}-{volume.name}"))
         self.add("ConfigMap", volume.config_map)
         if volume.secret is not None:
             self.add("Secret", _Named(volume.secret.secret_name))

@@ -82,6 +82,10 @@ LEASES = Resource("Lease", "/apis/coordination.k8s.io/v1", "leases")
 # (Helm alone keeps up to ten releases of 1 MiB each) never pass through this process otherwise.
 CONFIG_MAPS = Resource("ConfigMap", "/api/v1", "configmaps", metadata_only=True)
 SECRETS = Resource("Secret", "/api/v1", "secrets", metadata_only=True)
+CLAIMS = Resource("PersistentVolumeClaim", "/api/v1", "persistentvolumeclaims", metadata_only=True)
+VOLUMES = Resource(
+    "PersistentVolume", "/api/v1", "persistentvolumes", namespaced=False, metadata_only=True
+)
 # Never listed: only their subresource `token` is asked for.
 SERVICE_ACCOUNTS = Resource("ServiceAccount", "/api/v1", "serviceaccounts")
 DEVICES = Resource("Device", "/apis/devices.kubeedge.io/v1beta1", "devices", optional=True)

@@ -61,10 +61,73 @@ class PodIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """One bind mount.
+
+    Shapes:  propagation: None | HostToContainer | Bidirectional, as a volumeMount has it.
+    """
+
+    host_path: str
+    container_path: str
+    read_only: bool = False
+    propagation: str = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLimits:
+    """cgroup values; 0 leaves the runtime's default.
+
+    Shapes:  huge_pages: page size as the kernel writes it (`2MB`) -> bytes.
+    """
+
+    cpu_shares: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 100_000
+    memory_bytes: int = 0
+    oom_score_adj: int = 0
+    huge_pages: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SELinuxLabel:
+    """An SELinux label; empty parts are the runtime's choice."""
+
+    user: str = ""
+    role: str = ""
+    type: str = ""
+    level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSecurity:
+    """The part of a container's security context that the runtime enforces.
+
+    Shapes:  profiles: `RuntimeDefault`, `Unconfined` or `Localhost/<absolute path or name>`; an empty app_armor is
+             the runtime's choice. only_listed_groups: not those that the image gives its user.
+    """
+
+    privileged: bool = False
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    supplemental_groups: Sequence[int] = ()
+    read_only_rootfs: bool = False
+    no_new_privileges: bool = False
+    add_capabilities: Sequence[str] = ()
+    drop_capabilities: Sequence[str] = ()
+    seccomp: str = "RuntimeDefault"
+    app_armor: str = ""
+    se_linux: SELinuxLabel | None = None
+    only_listed_groups: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxConfig:
     """A pod's sandbox to be.
 
-    Shapes:  log_dir: folder of this pod's container logs. dns_*: contents of resolv.conf.
+    Shapes:  log_dir: folder of this pod's container logs. dns_*: contents of resolv.conf. handler: of the runtime
+             class, empty for the runtime's default. share_processes: one process namespace for the pod.
+             cgroup_parent: empty leaves the runtime's own. security: of the pause process; its groups are all
+             containers'. limits: of all containers together, overhead: what the runtime class adds.
     """
 
     pod: PodIdentity
@@ -83,45 +146,12 @@ class SandboxConfig:
         tuple[str, int, int, str]
     ] = ()  # protocol, container, host port, host IP
     cgroup_parent: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One bind mount.
-
-    Shapes:  propagation: None | HostToContainer | Bidirectional, as a volumeMount has it.
-    """
-
-    host_path: str
-    container_path: str
-    read_only: bool = False
-    propagation: str = "None"
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerLimits:
-    """cgroup values; 0 leaves the runtime's default."""
-
-    cpu_shares: int = 0
-    cpu_quota: int = 0
-    cpu_period: int = 100_000
-    memory_bytes: int = 0
-    oom_score_adj: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerSecurity:
-    """The part of a container's security context that the runtime enforces."""
-
-    privileged: bool = False
-    run_as_user: int | None = None
-    run_as_group: int | None = None
-    supplemental_groups: Sequence[int] = ()
-    read_only_rootfs: bool = False
-    no_new_privileges: bool = False
-    add_capabilities: Sequence[str] = ()
-    drop_capabilities: Sequence[str] = ()
-    seccomp: str = "RuntimeDefault"  # RuntimeDefault | Unconfined | Localhost/<path>
+    handler: str = ""
+    share_processes: bool = False
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    security: ContainerSecurity = field(default_factory=ContainerSecurity)
+    limits: ContainerLimits = field(default_factory=ContainerLimits)
+    overhead: ContainerLimits = field(default_factory=ContainerLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +175,7 @@ class ContainerConfig:
     log_path: str = ""
     target_id: str = ""  # container whose processes this one sees, of an ephemeral container
     stdin: bool = False
+    stdin_once: bool = False
     tty: bool = False
     limits: ContainerLimits = field(default_factory=ContainerLimits)
     security: ContainerSecurity = field(default_factory=ContainerSecurity)
@@ -210,11 +241,26 @@ class ExecRefusedError(EdgeError):
 
 @dataclass(frozen=True, slots=True)
 class ImageState:
-    """An image that is present."""
+    """An image that is present.
+
+    Shapes:  user: whom its containers run as if the pod does not say: a number, a name, or None (root).
+    """
 
     id: str
     names: Sequence[str]
     size_bytes: int
+    user: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeFeatures:
+    """What a runtime can do that not every one can.
+
+    Shapes:  group_policy: `only_listed_groups`. systemd_cgroups: cgroup parents are names of slices.
+    """
+
+    group_policy: bool = False
+    systemd_cgroups: bool = False
 
 
 class ContainerRuntime(Protocol):
@@ -226,6 +272,9 @@ class ContainerRuntime(Protocol):
 
     async def version(self) -> RuntimeVersion:
         """Return name and version; raises RuntimeUnavailableError while it is down."""
+
+    async def features(self) -> RuntimeFeatures:
+        """Return what it can do; raises RuntimeUnavailableError while it is down."""
 
     async def list_sandboxes(self) -> list[SandboxState]:
         """Return every sandbox that this agent made, dead ones too, with all containers."""

@@ -17,7 +17,12 @@ from synccore.messages import Delta, Op
 logger = logging.getLogger(__name__)
 
 # What this release keeps (docs/protocol.md, section 5).
-KINDS = frozenset({"Pod", "ConfigMap", "Secret", "Device", "DeviceModel"})
+KINDS = frozenset(
+    {
+        *("Pod", "ConfigMap", "Secret", "PersistentVolumeClaim", "PersistentVolume"),
+        *("Device", "DeviceModel"),
+    }
+)
 # A full disk is looked at again this often; the frame waits, and the window bounds what waits behind it.
 RETRY_S = 1.0
 

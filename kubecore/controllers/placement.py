@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from kubecore.controllers.claims import Volumes
 from kubecore.values.quantities import parse_quantity
 from kubecore.values.selectors import match_expression
 
@@ -18,6 +19,7 @@ NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
 # What kubelet allows where a node does not say.
 DEFAULT_MAX_PODS = Decimal(110)
+NO_VOLUMES = Volumes()
 
 
 @dataclass
@@ -50,14 +52,22 @@ class Unplaced:
     message: str
 
 
-def place(pod: Object, nodes: list[Object], loads: dict[str, NodeLoad]) -> Placed | Unplaced:
+def place(
+    pod: Object,
+    nodes: list[Object],
+    loads: dict[str, NodeLoad],
+    volumes: Volumes = NO_VOLUMES,
+) -> Placed | Unplaced:
     """Return the least loaded node that takes `pod`, or why none does."""
     if not nodes:
         return Unplaced("no nodes available to schedule pods")
+    if problem := volumes.problem(pod):
+        return Unplaced(f"0/{len(nodes)} nodes are available: {problem}.")
     reasons: Counter[str] = Counter()
     fitting: list[Object] = []
     for node in nodes:
         refused = refusals(pod, node, loads.get(node["metadata"]["name"], NodeLoad()))
+        refused = refused or volumes.refusals(pod, node)
         if refused:
             reasons.update(refused)
         else:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from corekit.timestamps import rfc3339
+from kubecore.controllers.claims import Volumes
 from kubecore.controllers.event_objects import event_about, record
 from kubecore.controllers.mirror import Mirror, ObjectClient, builtin
 from kubecore.controllers.placement import NodeLoad, Placed, loads_of, place
@@ -22,6 +23,11 @@ SCHEDULER = "default-scheduler"
 SETTLE_S = 0.02
 # A bind that failed is tried again after this, also when nothing else changes.
 RETRY_S = 1.0
+STORAGE_KINDS = (
+    ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
+    ("storage.k8s.io", "storageclasses"),
+)
 
 Object = dict[str, Any]
 
@@ -36,6 +42,10 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._pods = Mirror(client, builtin(client, "", "pods"), self._wake.set)
         self._nodes = Mirror(client, builtin(client, "", "nodes"), self._wake.set)
+        self._storage = [
+            Mirror(client, builtin(client, group, plural), self._wake.set)
+            for group, plural in STORAGE_KINDS
+        ]
         # Bound by us, not yet seen so by the mirror: uid to node.
         self._assumed: dict[str, str] = {}
 
@@ -50,7 +60,13 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pods.run(), name="scheduler pods")
             group.create_task(self._nodes.run(), name="scheduler nodes")
+            for mirror in self._storage:
+                group.create_task(mirror.run(), name="scheduler volumes")
             await self._serve()
+
+    @property
+    def _volumes(self) -> Volumes:
+        return Volumes(*(mirror.objects for mirror in self._storage))
 
     async def _serve(self) -> None:
         failed = False
@@ -62,7 +78,7 @@ class Scheduler:
                 logger.debug("trying pods again that could not be bound")
             await asyncio.sleep(SETTLE_S)
             self._wake.clear()
-            if self._pods.synced and self._nodes.synced:
+            if all(m.synced for m in (self._pods, self._nodes, *self._storage)):
                 failed = await self._pass()
 
     async def _pass(self) -> bool:
@@ -74,7 +90,7 @@ class Scheduler:
         nodes, loads = list(self._nodes.objects.values()), loads_of(pods)
         failed = False
         for pod in waiting:
-            decision = place(pod, nodes, loads)
+            decision = place(pod, nodes, loads, self._volumes)
             try:
                 if isinstance(decision, Placed):
                     await self._bind(pod, decision.node)

@@ -11,6 +11,7 @@ from kubecore.printing.durations import age
 from kubecore.printing.pods import NONE, POD_COLUMNS, pod_cells
 
 UNKNOWN = "<unknown>"
+UNSET = "<unset>"
 # kubectl's own limit: beyond this an endpoints row says how many more there are.
 MAX_SHOWN_ENDPOINTS = 3
 
@@ -189,6 +190,80 @@ def _binding(binding: dict[str, Any], now_s: float) -> list[Any]:
     ]
 
 
+_MODES = {
+    "ReadWriteOnce": "RWO",
+    "ReadOnlyMany": "ROX",
+    "ReadWriteMany": "RWX",
+    "ReadWriteOncePod": "RWOP",
+}
+
+
+def _volume(volume: dict[str, Any], now_s: float) -> list[Any]:
+    spec, status = volume.get("spec", {}), volume.get("status", {})
+    claim = spec.get("claimRef")
+    ending = "deletionTimestamp" in volume["metadata"]
+    return [
+        _name(volume),
+        (spec.get("capacity") or {}).get("storage", ""),
+        _modes(spec),
+        spec.get("persistentVolumeReclaimPolicy", ""),
+        "Terminating" if ending else status.get("phase", ""),
+        f"{claim.get('namespace', '')}/{claim.get('name', '')}" if claim else "",
+        spec.get("storageClassName", ""),
+        UNSET,
+        status.get("reason", ""),
+        _age(volume, now_s),
+        spec.get("volumeMode", UNSET),
+    ]
+
+
+def _claim(claim: dict[str, Any], now_s: float) -> list[Any]:
+    spec, status = claim.get("spec", {}), claim.get("status", {})
+    ending = "deletionTimestamp" in claim["metadata"]
+    bound = bool(spec.get("volumeName"))
+    return [
+        _name(claim),
+        "Terminating" if ending else status.get("phase", ""),
+        spec.get("volumeName", ""),
+        (status.get("capacity") or {}).get("storage", "") if bound else "",
+        _modes(status) if bound else "",
+        spec.get("storageClassName", ""),
+        UNSET,
+        _age(claim, now_s),
+        spec.get("volumeMode", UNSET),
+    ]
+
+
+def _modes(part: dict[str, Any]) -> str:
+    return ",".join(_MODES.get(mode, mode) for mode in part.get("accessModes") or ())
+
+
+def _storage_class(obj: dict[str, Any], now_s: float) -> list[Any]:
+    annotations = obj["metadata"].get("annotations") or {}
+    default = annotations.get("storageclass.kubernetes.io/is-default-class") == "true"
+    return [
+        _name(obj) + (" (default)" if default else ""),
+        obj.get("provisioner", ""),
+        obj.get("reclaimPolicy", "Delete"),
+        obj.get("volumeBindingMode", "Immediate"),
+        bool(obj.get("allowVolumeExpansion")),
+        _age(obj, now_s),
+    ]
+
+
+_VOLUME_COLUMNS = (
+    *_columns("Name", "Capacity", "Access Modes", "Reclaim Policy", "Status", "Claim"),
+    *_columns("StorageClass", "VolumeAttributesClass", "Reason", "Age", wide=("VolumeMode",)),
+)
+_CLAIM_COLUMNS = (
+    *_columns("Name", "Status", "Volume", "Capacity", "Access Modes", "StorageClass"),
+    *_columns("VolumeAttributesClass", "Age", wide=("VolumeMode",)),
+)
+_CLASS_COLUMNS = (
+    *_columns("Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode"),
+    Column("AllowVolumeExpansion", "boolean"),
+    Column("Age"),
+)
 _EVENT_COLUMNS = (
     *_columns("Last Seen", "Type", "Reason", "Object"),
     *(Column(name, priority=1) for name in ("Subobject", "Source")),
@@ -215,6 +290,9 @@ PRINTERS: dict[str, Printer] = {
         _columns("Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", wide=("Selector",)),
         _service,
     ),
+    "persistentvolumes": Printer(_VOLUME_COLUMNS, _volume),
+    "persistentvolumeclaims": Printer(_CLAIM_COLUMNS, _claim),
+    "storageclasses.storage.k8s.io": Printer(_CLASS_COLUMNS, _storage_class),
     "endpoints": Printer(_columns("Name", "Endpoints", "Age"), _endpoints),
     "leases.coordination.k8s.io": Printer(_columns("Name", "Holder", "Age"), _lease),
     "customresourcedefinitions.apiextensions.k8s.io": _CREATED,

@@ -66,6 +66,25 @@ def _endpoints(endpoints: Object) -> None:
             port.setdefault("protocol", "TCP")
 
 
+def _volume(volume: Object) -> None:
+    spec = volume.setdefault("spec", {})
+    spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
+    spec.setdefault("volumeMode", "Filesystem")
+    if isinstance(spec.get("hostPath"), dict):
+        spec["hostPath"].setdefault("type", "")
+    volume.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _claim(claim: Object) -> None:
+    claim.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+    claim.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _storage_class(storage_class: Object) -> None:
+    storage_class.setdefault("reclaimPolicy", "Delete")
+    storage_class.setdefault("volumeBindingMode", "Immediate")
+
+
 def _role_binding(binding: Object) -> None:
     if "roleRef" in binding:
         binding["roleRef"].setdefault("apiGroup", _RBAC)
@@ -91,6 +110,9 @@ _DEFAULTS: dict[str, Callable[[Object], None]] = {
     "secrets": _secret,
     "services": _service,
     "endpoints": _endpoints,
+    "persistentvolumes": _volume,
+    "persistentvolumeclaims": _claim,
+    "storageclasses.storage.k8s.io": _storage_class,
     f"rolebindings.{_RBAC}": _role_binding,
     f"clusterrolebindings.{_RBAC}": _role_binding,
     "customresourcedefinitions.apiextensions.k8s.io": _crd,

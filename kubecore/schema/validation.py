@@ -9,6 +9,13 @@ from typing import Any
 from kubecore.kinds.crds import crd_causes
 from kubecore.kinds.resource import Resource
 from kubecore.schema.validation_pods import check_pod, check_pod_update
+from kubecore.schema.validation_volumes import (
+    check_claim,
+    check_class,
+    check_volume,
+    claim_update,
+    volume_update,
+)
 from kubecore.values.invalid import (
     Cause,
     duplicate,
@@ -189,6 +196,9 @@ def _crd_update(crd: Object, old: Object) -> list[Cause]:
 
 _RULES: dict[str, Callable[[Object], list[Cause]]] = {
     "pods": check_pod,
+    "persistentvolumes": check_volume,
+    "persistentvolumeclaims": check_claim,
+    "storageclasses.storage.k8s.io": check_class,
     "nodes": _check_node,
     "configmaps": _check_config_map,
     "secrets": _check_secret,
@@ -202,6 +212,8 @@ _RULES: dict[str, Callable[[Object], list[Cause]]] = {
 
 _UPDATE_RULES: dict[str, Callable[[Object, Object], list[Cause]]] = {
     "pods": check_pod_update,
+    "persistentvolumes": volume_update,
+    "persistentvolumeclaims": claim_update,
     "configmaps": _content_update,
     "secrets": _content_update,
     f"rolebindings.{_RBAC}": _binding_update,

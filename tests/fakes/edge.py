@@ -16,12 +16,14 @@ from tests.fakes.store import MemoryStore
 
 
 class Edge:
-    def __init__(self, folder, clock, *, store=None, runtime=None, uplink=None):
+    def __init__(self, folder, clock, *, store=None, runtime=None, uplink=None, settings=None):
         self.folder, self.clock, self.uplink = folder, clock, uplink
         self.store = store or MemoryStore()
         self.runtime = runtime or FakeRuntime(clock, "busybox:1")
+        self.settings = PodSettings(
+            root_dir=str(folder / "pods"), log_dir=str(folder / "logs"), **(settings or {})
+        )
         self.allocatable = {"cpu": Decimal(2), "memory": Decimal(2**30)}
-        self.settings = PodSettings(root_dir=str(folder / "pods"), log_dir=str(folder / "logs"))
 
     @contextlib.asynccontextmanager
     async def running(self):

@@ -10,6 +10,7 @@ from edgecore.edged.runtime import (
     ContainerStartError,
     ContainerState,
     ImageState,
+    RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
     SandboxState,
@@ -79,6 +80,11 @@ class FakeRuntime:
         if self.down:
             raise RuntimeUnavailableError("connection refused")
         return RuntimeVersion("containerd", "1.6.20")
+
+    async def features(self):
+        if self.down:
+            raise RuntimeUnavailableError("connection refused")
+        return RuntimeFeatures()
 
     async def list_sandboxes(self):
         if self.down:

@@ -38,8 +38,8 @@ from devicemodels.objects import (
 from devicemodels.rules import check_device, check_model
 from devicemodels.twin import Reading, Twin, merge_readings, merge_state, take_desired
 from devicemodels.values import DeviceModelError
+from edgecore.edged.spec.fields import unknown_fields
 from edgecore.edged.spec.podspec import PodSpecError, decode_identity, decode_pod
-from edgecore.edged.spec.unserved import unserved_fields
 from edgecore.eventbus import payloads, topics
 from edgecore.settings import EdgeSettings
 from kubecore.errors import ApiStatusError
@@ -153,7 +153,7 @@ def pod(raw: bytes) -> None:
     decode_identity(raw)
     with suppress(PodSpecError):
         decoded, tree = decode_pod(raw)
-        unserved_fields(tree)
+        unknown_fields(tree["spec"])
         msgspec.json.encode(decoded)
 
 

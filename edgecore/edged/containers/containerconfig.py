@@ -1,52 +1,78 @@
-"""From a pod's spec to the runtime's configurations of its sandbox and containers; pure but for /etc files' text."""
+"""From a pod's spec to the runtime's configurations of its sandbox and containers; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgecore.edged.containers.environment import expand
-from edgecore.edged.runtime import (
-    ContainerConfig,
-    ContainerSecurity,
-    ContainerStartError,
-    Mount,
-    PodIdentity,
-    SandboxConfig,
-)
-from edgecore.edged.spec.podspec import Container, Pod, SecurityContext
-from edgecore.edged.spec.resources import container_limits
-
-MAX_HOSTNAME_CHARS = 63  # the kernel's limit is 64 with its terminator
+from edgecore.edged.containers.environment import check_exec
+from edgecore.edged.containers.errors import MissingObjectError
+from edgecore.edged.containers.expansion import ExpansionTooLongError, expand
+from edgecore.edged.containers.network import Names, Resolver, kernel_hostname
+from edgecore.edged.containers.security import ImageUser, container_security, sandbox_security
+from edgecore.edged.runtime import ContainerConfig, Mount, PodIdentity, SandboxConfig
+from edgecore.edged.spec.podspec import Container, Pod
+from edgecore.edged.spec.resources import container_limits, overhead_limits, pod_limits
+from edgecore.edged.spec.sysctls import dotted
 
 
-def pod_hostname(pod: Pod) -> str:
-    """Return the host name that the pod's processes see."""
-    name = pod.spec.hostname or pod.metadata.name
-    return name[:MAX_HOSTNAME_CHARS].rstrip("-.")
+@dataclass(frozen=True)
+class NodeFacts:
+    """What of the node goes into every configuration.
+
+    Shapes:  log_root: folder of all pods' logs. seccomp_dir: folder of Localhost profiles. huge_page_sizes: as the
+             kernel writes them, such as `2MB`.
+    """
+
+    log_root: str
+    seccomp_dir: str = ""
+    memory_capacity_bytes: int = 0
+    huge_page_sizes: Sequence[str] = ()
+    names: Names = field(default_factory=Names)
 
 
-def sandbox_config(pod: Pod, attempt: int, log_root: str, resolv_conf: str) -> SandboxConfig:
+def log_folder(pod: Pod, log_root: str) -> str:
+    """Return the folder of the logs of `pod`."""
+    meta = pod.metadata
+    return str(Path(log_root) / f"{meta.namespace}_{meta.name}_{meta.uid}")
+
+
+def sandbox_config(
+    pod: Pod,
+    attempt: int,
+    node: NodeFacts,
+    *,
+    resolver: Resolver,
+    handler: str = "",
+    cgroup_parent: str = "",
+) -> SandboxConfig:
     """Return the sandbox of `pod`.
 
-    Shapes:  resolv_conf: the node's own, merged with `dnsConfig` where the pod has one.
+    Raises:  ContainerStartError: CreatePodSandboxError: its host name does not fit.
     """
     meta, spec = pod.metadata, pod.spec
-    servers, searches, options = _dns(pod, resolv_conf)
     return SandboxConfig(
         pod=PodIdentity(meta.namespace, meta.name, meta.uid),
         attempt=attempt,
-        hostname="" if spec.host_network else pod_hostname(pod),
-        log_dir=str(Path(log_root) / f"{meta.namespace}_{meta.name}_{meta.uid}"),
+        hostname="" if spec.host_network else kernel_hostname(pod, node.names.domain),
+        log_dir=log_folder(pod, node.log_root),
         labels=meta.labels,
         annotations=meta.annotations,
         host_network=spec.host_network,
         host_pid=spec.host_pid,
         host_ipc=spec.host_ipc,
-        dns_servers=servers,
-        dns_searches=searches,
-        dns_options=options,
+        share_processes=spec.share_process_namespace,
+        dns_servers=resolver.servers,
+        dns_searches=resolver.searches,
+        dns_options=resolver.options,
         port_mappings=() if spec.host_network else _port_mappings(pod),
+        cgroup_parent=cgroup_parent,
+        handler=handler,
+        sysctls={dotted(s.name): s.value for s in spec.security_context.sysctls},
+        security=sandbox_security(pod),
+        limits=pod_limits(pod),
+        overhead=overhead_limits(pod),
     )
 
 
@@ -55,19 +81,30 @@ def container_config(
     container: Container,
     attempt: int,
     *,
-    image: str,
     env: Sequence[tuple[str, str]],
     mounts: Sequence[Mount],
-    memory_capacity_bytes: int,
+    node: NodeFacts,
+    image_user: ImageUser = None,
 ) -> ContainerConfig:
-    """Return the configuration of one attempt of `container`. Raises: ContainerStartError: runAsNonRoot broken."""
+    """Return the configuration of one attempt of `container`.
+
+    Raises:  ContainerStartError: CreateContainerConfigError: it must not run as root and would; the kernel would not
+             take its command line; or it asks for what no container of this node gets.
+    """
     known = dict(env)
+    try:
+        command = [expand(part, known) for part in container.command]
+        args = [expand(part, known) for part in container.args]
+    except ExpansionTooLongError as exc:
+        raise MissingObjectError(f"an argument is {exc}") from exc
+    check_exec(env, (*command, *args))
+    _check_paths(container, mounts)
     return ContainerConfig(
         name=container.name,
         attempt=attempt,
-        image=image,
-        command=[expand(part, known) for part in container.command],
-        args=[expand(part, known) for part in container.args],
+        image=container.image,
+        command=command,
+        args=args,
         working_dir=container.working_dir,
         env=env,
         mounts=mounts,
@@ -75,28 +112,13 @@ def container_config(
         annotations=pod.metadata.annotations,
         log_path=f"{container.name}/{attempt}.log",
         stdin=container.stdin,
+        stdin_once=container.stdin_once,
         tty=container.tty,
-        limits=container_limits(pod, container, memory_capacity_bytes),
-        security=_security(pod, container),
+        limits=container_limits(
+            pod, container, node.memory_capacity_bytes, huge_page_sizes=node.huge_page_sizes
+        ),
+        security=container_security(pod, container, image_user, node.seccomp_dir),
     )
-
-
-def hosts_file(pod: Pod, pod_ips: Sequence[str]) -> bytes:
-    """Return the pod's /etc/hosts."""
-    lines = [
-        "# Kubernetes-managed hosts file.",
-        "127.0.0.1\tlocalhost",
-        "::1\tlocalhost ip6-localhost ip6-loopback",
-        "fe00::0\tip6-localnet",
-        "fe00::0\tip6-mcastprefix",
-        "fe00::1\tip6-allnodes",
-        "fe00::2\tip6-allrouters",
-        *(f"{ip}\t{pod_hostname(pod)}" for ip in pod_ips),
-    ]
-    if pod.spec.host_aliases:
-        lines += ["", "# Entries added by HostAliases."]
-        lines += ["\t".join((alias.ip, *alias.hostnames)) for alias in pod.spec.host_aliases]
-    return "\n".join((*lines, "")).encode()
 
 
 def _port_mappings(pod: Pod) -> list[tuple[str, int, int, str]]:
@@ -108,57 +130,11 @@ def _port_mappings(pod: Pod) -> list[tuple[str, int, int, str]]:
     ]
 
 
-def _dns(pod: Pod, resolv_conf: str) -> tuple[list[str], list[str], list[str]]:
-    """Return servers, searches and options; all empty leaves the node's own resolv.conf in place."""
-    extra = pod.spec.dns_config
-    servers: list[str] = []
-    searches: list[str] = []
-    options: list[str] = []
-    if pod.spec.dns_policy != "None":
-        if extra is None:
-            return servers, searches, options
-        for words in (line.split() for line in resolv_conf.splitlines()):
-            match words:
-                case ["nameserver", address, *_]:
-                    servers.append(address)
-                case ["search", *names]:
-                    searches = list(names)
-                case ["options", *names]:
-                    options = list(names)
-    if extra is not None:
-        servers += extra.nameservers
-        searches += extra.searches
-        options += [f"{o.name}:{o.value}" if o.value else o.name for o in extra.options]
-    return list(dict.fromkeys(servers)), list(dict.fromkeys(searches)), options
-
-
-def _security(pod: Pod, container: Container) -> ContainerSecurity:
-    shared, own = pod.spec.security_context, container.security_context
-    user = shared.run_as_user if own.run_as_user is None else own.run_as_user
-    non_root = shared.run_as_non_root if own.run_as_non_root is None else own.run_as_non_root
-    if non_root and user == 0:
-        raise ContainerStartError(
-            "CreateContainerConfigError",
-            f"container's runAsUser breaks non-root policy (pod: "
-            f'"{pod.full_name}", container: {container.name})',
-        )
-    return ContainerSecurity(
-        privileged=own.privileged,
-        run_as_user=user,
-        run_as_group=shared.run_as_group if own.run_as_group is None else own.run_as_group,
-        supplemental_groups=shared.supplemental_groups,
-        read_only_rootfs=own.read_only_root_filesystem,
-        no_new_privileges=own.allow_privilege_escalation is False,
-        add_capabilities=own.capabilities.add,
-        drop_capabilities=own.capabilities.drop,
-        seccomp=_seccomp(own, pod),
-    )
-
-
-def _seccomp(own: SecurityContext, pod: Pod) -> str:
-    profile = own.seccomp_profile or pod.spec.security_context.seccomp_profile
-    if profile is None:
-        return "Unconfined"  # as upstream, unless seccompDefault is switched on
-    if profile.type == "Localhost":
-        return f"Localhost/{profile.localhost_profile}"
-    return profile.type
+def _check_paths(container: Container, mounts: Sequence[Mount]) -> None:
+    """Refuse paths that no container can mean."""
+    for path in (container.working_dir, *(m.container_path for m in mounts)):
+        if "\0" in path:
+            raise MissingObjectError(f"path {path[:256]!r} contains a NUL byte")
+    # A descriptor that the runtime left open there would lead out of the container (CVE-2024-21626).
+    if container.working_dir.startswith("/proc/"):
+        raise MissingObjectError(f"workingDir {container.working_dir[:256]!r} lies in /proc")

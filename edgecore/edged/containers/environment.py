@@ -2,141 +2,117 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
-from edgecore.edged.runtime import ContainerStartError
-from edgecore.edged.spec.podspec import Container, EnvFrom, EnvVar, Pod, ResourceFieldRef
-from edgecore.edged.spec.quantity import ceil_of, parse_quantity
-from edgecore.edged.spec.resources import amount
+from edgecore.edged.containers.downward import PodFacts, pod_field, resource_field
+from edgecore.edged.containers.errors import MissingObjectError
+from edgecore.edged.containers.expansion import (
+    MAX_STRING_BYTES,
+    ExpansionTooLongError,
+    expand,
+    missing_names,
+)
+from edgecore.edged.spec.podspec import Container, EnvFrom, EnvVar, Pod
 
-_SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
-_REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
-# ConfigMaps and Secrets are 1 MiB each; the kernel refuses a longer environment anyway.
-MAX_ENVIRONMENT_BYTES = 2 << 20
+__all__ = [
+    "Environment",
+    "Lookup",
+    "MissingObjectError",
+    "PodFacts",
+    "check_exec",
+    "expand",
+    "missing_names",
+    "pod_field",
+    "resolve_environment",
+    "resource_field",
+]
 
-
-@dataclass(frozen=True)
-class PodFacts:
-    """What a pod can ask about itself and its node.
-
-    Shapes:  allocatable: resource name -> amount, the default of a limit that is not set.
-    """
-
-    node_name: str
-    host_ips: Sequence[str]
-    pod_ips: Sequence[str]
-    allocatable: Mapping[str, Decimal]
-
-
-class MissingObjectError(ContainerStartError):
-    """A ConfigMap, Secret or key that is not there (yet)."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("CreateContainerConfigError", message)
-
+# The kernel gives arguments and environment a quarter of the stack's limit, 8 MiB as a rule; the rest is for what the
+# image and the runtime add.
+MAX_EXEC_BYTES = (2 << 20) - (128 << 10)
+POINTER_BYTES = 8  # each string costs one beside its bytes
+SHOWN_CHARS = 256  # of a name in a message
 
 # (kind, name) -> its keys, None if it is not here.
 Lookup = Callable[[str, str], Mapping[str, bytes] | None]
 
 
+@dataclass(frozen=True)
+class Environment:
+    """A container's environment.
+
+    Shapes:  variables: name, value. skipped: sentences about keys that are no names of variables.
+    """
+
+    variables: Sequence[tuple[str, str]]
+    skipped: Sequence[str] = ()
+
+
 def resolve_environment(
-    pod: Pod, container: Container, lookup: Lookup, facts: PodFacts
-) -> list[tuple[str, str]]:
+    pod: Pod,
+    container: Container,
+    lookup: Lookup,
+    facts: PodFacts,
+    services: Mapping[str, str] | None = None,
+) -> Environment:
     """Return the environment of `container`, later definitions over earlier ones.
 
+    Shapes:  services: the variables of services; they give way to all others, which may refer to them.
     Raises:  ContainerStartError: CreateContainerConfigError with kubelet's message.
     """
-    env: dict[str, str] = {}
+    own: dict[str, str] = {}
+    skipped: list[str] = []
     for source in container.env_from:
-        env.update(_all_keys(source, lookup))
+        own.update(_all_keys(pod, source, lookup, skipped))
+    known = ChainMap(own, dict(services or {}))
+    left = MAX_EXEC_BYTES
     for variable in container.env:
-        value = _value(pod, container, variable, env, lookup, facts)
-        if value is not None:
-            env[variable.name] = value
-    for name, value in env.items():
-        if "\0" in value or not name or "=" in name or "\0" in name:
-            raise MissingObjectError(f"environment variable {name!r} has no valid name or value")
-    total = sum(len(k) + len(v) for k, v in env.items())
-    if total > MAX_ENVIRONMENT_BYTES:
-        raise MissingObjectError(
-            f"environment of {total} bytes is over the limit of {MAX_ENVIRONMENT_BYTES}"
-        )
-    return list(env.items())
+        try:
+            value = _value(pod, container, variable, known, lookup, facts)
+        except ExpansionTooLongError as exc:
+            raise MissingObjectError(f"{_shown(variable.name)} is {exc}") from exc
+        if value is None:
+            continue
+        if not variable.name or "=" in variable.name or "\0" in variable.name + value:
+            raise MissingObjectError(f"{_shown(variable.name)} has no valid name or value")
+        own[variable.name] = value
+        left -= len(value)
+        if left < 0:  # while it grows: nobody must be able to fill the agent's memory
+            raise MissingObjectError(f"environment is over the limit of {MAX_EXEC_BYTES} bytes")
+    rest = [(name, value) for name, value in known.items() if name not in own]
+    return Environment([*own.items(), *rest], skipped)
 
 
-def expand(text: str, env: Mapping[str, str]) -> str:
-    """Replace `$(NAME)` by its value; an unknown name stays as it is, `$$` is a dollar sign."""
+def check_exec(variables: Iterable[tuple[str, str]], words: Iterable[str]) -> None:
+    """Return if the kernel will start a program with this environment and these arguments.
 
-    def replacement(match: re.Match[str]) -> str:
-        return "$" if match[1] is None else env.get(match[1], match[0])
-
-    return _REFERENCE.sub(replacement, text)
-
-
-def missing_names(text: str, env: Mapping[str, str]) -> list[str]:
-    """Return the names that `text` refers to and `env` has not."""
-    names = [match[1] for match in _REFERENCE.finditer(text) if match[1] is not None]
-    return [name for name in names if name not in env]
-
-
-def pod_field(pod: Pod, path: str, facts: PodFacts) -> str:
-    """Return the field at `path`.
-
-    Raises:  ContainerStartError: no such field can be asked for.
+    Raises:  ContainerStartError: CreateContainerConfigError, one clear reason instead of the runtime's E2BIG.
     """
-    meta = pod.metadata
-    if match := _SUBSCRIPT.fullmatch(path):
-        return (meta.labels if match[1] == "labels" else meta.annotations).get(match[2], "")
-    fields: dict[str, Callable[[], str]] = {
-        "metadata.name": lambda: meta.name,
-        "metadata.namespace": lambda: meta.namespace,
-        "metadata.uid": lambda: meta.uid,
-        "metadata.labels": lambda: _lines(meta.labels),
-        "metadata.annotations": lambda: _lines(meta.annotations),
-        "spec.nodeName": lambda: facts.node_name,
-        "spec.serviceAccountName": lambda: pod.spec.service_account_name,
-        "status.hostIP": lambda: "".join(facts.host_ips[:1]),
-        "status.hostIPs": lambda: ",".join(facts.host_ips),
-        "status.podIP": lambda: "".join(facts.pod_ips[:1]),
-        "status.podIPs": lambda: ",".join(facts.pod_ips),
-    }
-    if path not in fields:
-        raise MissingObjectError(f"unsupported fieldPath: {path}")
-    return fields[path]()
+    total = 0
+    texts = [(_shown(name), f"{name}={value}") for name, value in variables]
+    texts += [(f"argument {number}", word) for number, word in enumerate(words)]
+    for what, text in texts:
+        if "\0" in text:
+            raise MissingObjectError(f"{what} contains a NUL byte")
+        length = len(text.encode(errors="surrogatepass")) + 1
+        if length > MAX_STRING_BYTES:
+            raise MissingObjectError(
+                f"{what} of {length - 1} bytes is over the limit of {MAX_STRING_BYTES - 1}"
+            )
+        total += length + POINTER_BYTES
+    if total > MAX_EXEC_BYTES:
+        raise MissingObjectError(
+            f"environment and arguments of {total} bytes are over the limit of {MAX_EXEC_BYTES}"
+        )
 
 
-def resource_field(pod: Pod, default_container: str, ref: ResourceFieldRef, facts: PodFacts) -> str:
-    """Return a request or limit as a whole number of `ref.divisor`, rounded up."""
-    name = ref.container_name or default_container
-    containers = (*pod.spec.init_containers, *pod.spec.containers)
-    container = next((c for c in containers if c.name == name), None)
-    kind, _, resource = ref.resource.partition(".")
-    if container is None or kind not in ("limits", "requests"):
-        raise MissingObjectError(f"unsupported resource {ref.resource!r} of container {name!r}")
-    value = amount(container, kind, resource)
-    if not value and kind == "limits":  # no limit means the whole node
-        value = facts.allocatable.get(resource, Decimal(0))
-    try:
-        divisor = parse_quantity(ref.divisor) or Decimal(1)
-    except ValueError as exc:
-        raise MissingObjectError(str(exc)) from exc
-    return str(ceil_of(value / divisor))
+def _shown(name: str) -> str:
+    return f"environment variable {name[:SHOWN_CHARS]!r}"
 
 
-def _lines(mapping: Mapping[str, str]) -> str:
-    """Return `key="value"` lines, sorted, as the downward API writes maps."""
-    return "\n".join(f"{k}={_quoted(v)}" for k, v in sorted(mapping.items()))
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r") + '"'
-
-
-def _all_keys(source: EnvFrom, lookup: Lookup) -> dict[str, str]:
+def _all_keys(pod: Pod, source: EnvFrom, lookup: Lookup, skipped: list[str]) -> dict[str, str]:
     kind, ref = "ConfigMap", source.config_map_ref
     if ref is None:
         kind, ref = "Secret", source.secret_ref
@@ -147,11 +123,23 @@ def _all_keys(source: EnvFrom, lookup: Lookup) -> dict[str, str]:
         if ref.optional:
             return {}
         raise MissingObjectError(f'{kind.lower()} "{ref.name}" not found')
+    bad = sorted(key for key in content if not _is_name(source.prefix + key))
+    if bad:
+        what = "configMap" if kind == "ConfigMap" else "secret"
+        skipped.append(
+            f"Keys [{', '.join(bad)}] from the EnvFrom {what} {pod.metadata.namespace}/{ref.name} were skipped "
+            "since they are considered invalid environment variable names."
+        )
     return {
         source.prefix + key: value.decode(errors="replace")
-        for key, value in content.items()
-        if "=" not in key
+        for key, value in sorted(content.items())
+        if key not in bad
     }
+
+
+def _is_name(name: str) -> bool:
+    """Return whether Kubernetes takes `name` for a variable's: printable ASCII without an equals sign."""
+    return bool(name) and "=" not in name and all(" " <= char <= "~" for char in name)
 
 
 def _value(

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from edgecore.edged.cri.pb import api_pb2 as pb
 from edgecore.edged.runtime import (
     ContainerConfig,
     ContainerLimits,
     ContainerPhase,
+    ContainerSecurity,
     ContainerState,
     ImageState,
     PodIdentity,
+    RuntimeFeatures,
     SandboxConfig,
+    SELinuxLabel,
 )
 
 POD_NAME_LABEL = "io.kubernetes.pod.name"
@@ -66,11 +71,6 @@ def pod_labels(pod: PodIdentity, owner: str) -> dict[str, str]:
 
 def sandbox_config(config: SandboxConfig, owner: str) -> pb.PodSandboxConfig:
     """Return the sandbox as CRI wants it."""
-    security = pb.LinuxSandboxSecurityContext(
-        namespace_options=_namespaces(config),
-        # Containers choose for themselves; what is in the sandbox itself is only the pause process.
-        seccomp=_seccomp("RuntimeDefault"),
-    )
     return pb.PodSandboxConfig(
         metadata=pb.PodSandboxMetadata(
             name=config.pod.name,
@@ -87,7 +87,11 @@ def sandbox_config(config: SandboxConfig, owner: str) -> pb.PodSandboxConfig:
         labels={**config.labels, **pod_labels(config.pod, owner)},
         annotations=config.annotations,
         linux=pb.LinuxPodSandboxConfig(
-            cgroup_parent=config.cgroup_parent, security_context=security
+            cgroup_parent=config.cgroup_parent,
+            security_context=_sandbox_security(config),
+            sysctls=config.sysctls,
+            overhead=_resources(config.overhead),
+            resources=_resources(config.limits),
         ),
     )
 
@@ -125,6 +129,7 @@ def container_config(
         },
         log_path=config.log_path,
         stdin=config.stdin,
+        stdin_once=config.stdin_once,
         tty=config.tty,
         linux=pb.LinuxContainerConfig(
             resources=_resources(config.limits),
@@ -176,15 +181,36 @@ def phase(state: pb.ContainerState) -> ContainerPhase:
 def image_state(image: pb.Image) -> ImageState:
     """Return an image that the runtime holds."""
     return ImageState(
-        id=image.id, names=(*image.repo_tags, *image.repo_digests), size_bytes=image.size
+        id=image.id,
+        names=(*image.repo_tags, *image.repo_digests),
+        size_bytes=image.size,
+        user=image.uid.value if image.HasField("uid") else image.username or None,
     )
+
+
+def features(status: pb.StatusResponse) -> RuntimeFeatures:
+    """Return what a verbose status tells of the runtime; what it does not tell it cannot do."""
+    return RuntimeFeatures(
+        group_policy=status.features.supplemental_groups_policy,
+        systemd_cgroups=_systemd_cgroups(status.info.get("config", "")),
+    )
+
+
+def _systemd_cgroups(config: str) -> bool:
+    """Return whether containerd's configuration names systemd as its cgroup driver, for its default runtime."""
+    try:
+        containerd = msgspec.json.decode(config)["containerd"]
+        default = containerd["runtimes"][containerd.get("defaultRuntimeName", "runc")]
+        return bool((default.get("options") or {}).get("SystemdCgroup"))
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _namespaces(sandbox: SandboxConfig) -> pb.NamespaceOption:
     return pb.NamespaceOption(
         network=pb.NODE if sandbox.host_network else pb.POD,
         # CRI's zero value shares processes within the pod; a Kubernetes pod does not unless it asks.
-        pid=pb.NODE if sandbox.host_pid else pb.CONTAINER,
+        pid=pb.NODE if sandbox.host_pid else pb.POD if sandbox.share_processes else pb.CONTAINER,
         ipc=pb.NODE if sandbox.host_ipc else pb.POD,
     )
 
@@ -207,7 +233,29 @@ def _resources(limits: ContainerLimits) -> pb.LinuxContainerResources:
         cpu_shares=limits.cpu_shares,
         memory_limit_in_bytes=limits.memory_bytes,
         oom_score_adj=limits.oom_score_adj,
+        hugepage_limits=[
+            pb.HugepageLimit(page_size=size, limit=value)
+            for size, value in sorted(limits.huge_pages.items())
+        ],
     )
+
+
+def _sandbox_security(config: SandboxConfig) -> pb.LinuxSandboxSecurityContext:
+    security = config.security
+    message = pb.LinuxSandboxSecurityContext(
+        namespace_options=_namespaces(config),
+        supplemental_groups=security.supplemental_groups,
+        supplemental_groups_policy=_group_policy(security),
+        selinux_options=_se_linux(security.se_linux),
+        # Containers choose for themselves; what is in the sandbox itself is only the pause process.
+        seccomp=_profile("RuntimeDefault"),
+        privileged=security.privileged,
+    )
+    if security.run_as_user is not None:
+        message.run_as_user.value = security.run_as_user
+        if security.run_as_group is not None:  # refused by CRI without a user
+            message.run_as_group.value = security.run_as_group
+    return message
 
 
 def _container_security(
@@ -225,11 +273,16 @@ def _container_security(
         no_new_privs=security.no_new_privileges,
         masked_paths=() if security.privileged else MASKED_PATHS,
         readonly_paths=() if security.privileged else READ_ONLY_PATHS,
-        seccomp=_seccomp(security.seccomp),
+        seccomp=_profile(security.seccomp),
+        supplemental_groups_policy=_group_policy(security),
+        selinux_options=_se_linux(security.se_linux),
     )
     if config.target_id:
         message.namespace_options.pid = pb.TARGET
         message.namespace_options.target_id = config.target_id
+    if security.app_armor:
+        message.apparmor.CopyFrom(_profile(security.app_armor))
+        message.apparmor_profile = _old_app_armor(security.app_armor)
     if security.run_as_user is not None:
         message.run_as_user.value = security.run_as_user
     if security.run_as_group is not None:
@@ -237,13 +290,27 @@ def _container_security(
     return message
 
 
-def _seccomp(profile: str) -> pb.SecurityProfile:
-    kind, _, path = profile.partition("/")
+def _profile(profile: str) -> pb.SecurityProfile:
+    kind, _, name = profile.partition("/")
     if kind == "Localhost":
-        # Our form is `Localhost/<path>`; the path itself is absolute.
-        return pb.SecurityProfile(
-            profile_type=pb.SecurityProfile.Localhost, localhost_ref="/" + path.lstrip("/")
-        )
+        return pb.SecurityProfile(profile_type=pb.SecurityProfile.Localhost, localhost_ref=name)
     if kind == "Unconfined":
         return pb.SecurityProfile(profile_type=pb.SecurityProfile.Unconfined)
     return pb.SecurityProfile(profile_type=pb.SecurityProfile.RuntimeDefault)
+
+
+def _old_app_armor(profile: str) -> str:
+    """Return the profile as runtimes of before Kubernetes 1.30 read it."""
+    kind, _, name = profile.partition("/")
+    old = {"Localhost": f"localhost/{name}", "Unconfined": "unconfined"}
+    return old.get(kind, "runtime/default")
+
+
+def _group_policy(security: ContainerSecurity) -> pb.SupplementalGroupsPolicy:
+    return pb.STRICT if security.only_listed_groups else pb.MERGE
+
+
+def _se_linux(label: SELinuxLabel | None) -> pb.SELinuxOption | None:
+    if label is None:
+        return None
+    return pb.SELinuxOption(user=label.user, role=label.role, type=label.type, level=label.level)

@@ -23,6 +23,7 @@ from edgecore.edged.runtime import (
     ExecTimeoutError,
     ImageState,
     PodIdentity,
+    RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
     SandboxConfig,
@@ -72,6 +73,12 @@ class CriRuntime(CriMeter):
         self.name = answer.runtime_name  # what stands before :// in a container's id
         return RuntimeVersion(answer.runtime_name, answer.runtime_version)
 
+    async def features(self) -> RuntimeFeatures:
+        """Return what the runtime says it can do. Raises: RuntimeUnavailableError."""
+        request = pb.StatusRequest(verbose=True)
+        call = self._cri.call("Status", request, pb.StatusResponse, timeout_s=VERSION_TIMEOUT_S)
+        return convert.features(await _or_unavailable(call))
+
     async def list_sandboxes(self) -> list[SandboxState]:
         """Return every sandbox of this owner with its containers, newest first."""
         return await self._list({convert.OWNER_LABEL: self.owner}, forget=True)
@@ -87,7 +94,7 @@ class CriRuntime(CriMeter):
         message = _built(
             "CreatePodSandboxError", lambda: convert.sandbox_config(config, self.owner)
         )
-        request = pb.RunPodSandboxRequest(config=message)
+        request = pb.RunPodSandboxRequest(config=message, runtime_handler=config.handler)
         call = self._cri.call("RunPodSandbox", request, pb.RunPodSandboxResponse)
         return (await _or_start_error("CreatePodSandboxError", call)).pod_sandbox_id
 
@@ -122,8 +129,8 @@ class CriRuntime(CriMeter):
             config=container,
             sandbox_config=convert.sandbox_config(sandbox, self.owner),
         )
-        # CRI wants the sandbox itself marked if a container in it is privileged; kubelet marks both.
-        request.sandbox_config.linux.security_context.privileged = security.privileged
+        # CRI wants the sandbox itself marked if a container in it is privileged.
+        request.sandbox_config.linux.security_context.privileged |= security.privileged
         call = self._cri.call("CreateContainer", request, pb.CreateContainerResponse)
         return (await _or_start_error("CreateContainerError", call)).container_id
 

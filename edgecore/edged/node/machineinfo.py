@@ -36,6 +36,11 @@ def capacity(root: Path, max_pods: int) -> dict[str, Decimal]:
     }
 
 
+def memory_capacity_bytes() -> int:
+    """Return the machine's memory."""
+    return _memory("MemTotal")
+
+
 def allocatable(resources: dict[str, Decimal]) -> dict[str, Decimal]:
     """Return what pods may use of `resources`."""
     return {

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from edgecore.edged.containers.containerconfig import sandbox_config
+from edgecore.edged.containers.containerconfig import log_folder
 from edgecore.edged.containers.environment import Lookup
 from edgecore.edged.machine.backoff import POST_START_ERROR, RETRY_S, refused
 from edgecore.edged.machine.memory import PodMemory, Waiting
@@ -27,7 +27,7 @@ from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.pods.stopper import Stopper
 from edgecore.edged.probes.hooks import HookError, run_hook
-from edgecore.edged.runtime import ContainerStartError, SandboxConfig
+from edgecore.edged.runtime import ContainerStartError
 from edgecore.edged.spec.podspec import Container, Pod
 from edgecore.edged.volumes.errors import VolumeError
 from edgecore.edged.volumes.inputs import VolumeInputs
@@ -36,7 +36,6 @@ from edgecore.edged.volumes.podvolumes import PodVolumes
 logger = logging.getLogger(__name__)
 
 _IMAGE_WORDS = ("ErrImagePull", "ErrImageNeverPull", "InvalidImageName")
-RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 class Actor:
@@ -78,8 +77,8 @@ class Actor:
             return RETRY_S
         self._told.clear()
         if starts and view.sandbox is not None:
-            config = await self._sandbox(pod, view.sandbox.attempt)
             running = {c.name: c.id for c in view.alive}
+            config = await self._site.provision.sandbox(pod, view.sandbox.attempt)
             launch = Launch(
                 self._site, pod, self._volumes, lookup, view.sandbox.id, config, pod_ips,
                 self._reporter, running,
@@ -160,7 +159,7 @@ class Actor:
 
     def log_dir(self, pod: Pod | None) -> str:
         """Return the folder of the pod's logs, "" if its name is not known."""
-        return sandbox_config(pod, 0, self._site.settings.log_dir, "").log_dir if pod else ""
+        return log_folder(pod, self._site.settings.log_dir) if pod else ""
 
     @staticmethod
     def remove_logs(folder: Path) -> None:
@@ -176,14 +175,10 @@ class Actor:
         elif isinstance(action, RemoveContainer):
             await runtime.remove_container(action.id)
 
-    async def _sandbox(self, pod: Pod, attempt: int) -> SandboxConfig:
-        resolv_conf = ""
-        if pod.spec.dns_config is not None and pod.spec.dns_policy != "None":
-            resolv_conf = await asyncio.to_thread(RESOLV_CONF.read_text, errors="replace")
-        return sandbox_config(pod, attempt, self._site.settings.log_dir, resolv_conf)
-
     async def _run_sandbox(self, pod: Pod, action: RunSandbox) -> None:
-        config = await self._sandbox(pod, action.attempt)
+        provision = self._site.provision
+        config = await provision.sandbox(pod, action.attempt, self.tell_once)
+        await provision.make_cgroup(pod)
         sandbox_id = await self._site.runtime.run_sandbox(config)
         logger.info("sandbox %s runs", sandbox_id[:12], extra=self._extra)
 

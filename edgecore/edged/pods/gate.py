@@ -45,7 +45,8 @@ class Gate:
             self._site.admission.hold(demands)
             memory.admitted = True
             return True
-        refusal = self._site.admission.ask(demands)
+        # What no room could help comes first: asking for room takes it.
+        refusal = await self._site.provision.refusal(pod) or self._site.admission.ask(demands)
         memory.admitted = refusal is None
         if refusal is None:
             return True

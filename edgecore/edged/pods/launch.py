@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgecore.edged.containers.containerconfig import container_config, hosts_file
 from edgecore.edged.containers.environment import Lookup, resolve_environment
+from edgecore.edged.containers.network import hosts_file
+from edgecore.edged.pods.provision import node_hosts
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
@@ -38,19 +39,19 @@ class Launch:
     async def start(self, container: Container, attempt: int) -> str:
         """Create and start `container`; return its id. Raises: ContainerStartError, RuntimeUnavailableError."""
         await self._ensure_image(container)
-        config_env = resolve_environment(
-            self.pod, container, self.lookup, self.site.facts(self.pod_ips)
-        )
-        mounts = await asyncio.to_thread(self._mounts, container, attempt, dict(config_env))
-        config = container_config(
+        provision = self.site.provision
+        environment = resolve_environment(
             self.pod,
             container,
-            attempt,
-            image=container.image,
-            env=config_env,
-            mounts=mounts,
-            memory_capacity_bytes=int(self.site.allocatable.get("memory", 0)),
+            self.lookup,
+            self.site.facts(self.pod_ips),
+            await provision.service_variables(self.pod),
         )
+        for sentence in environment.skipped:
+            self.reporter.emit("InvalidEnvironmentVariableNames", sentence, container.name, True)
+        env = environment.variables
+        mounts = await asyncio.to_thread(self._mounts, container, attempt, dict(env))
+        config = await provision.container(self.pod, container, attempt, env, mounts)
         if container.target_container_name:
             config = replace(config, target_id=self._target(container))
         runtime, name = self.site.runtime, container.name
@@ -115,8 +116,10 @@ class Launch:
     def _own_files(self, container: Container, attempt: int, taken: set[str]) -> list[Mount]:
         """Return the mounts of /etc/hosts and of the termination message."""
         mounts: list[Mount] = []
-        if not self.pod.spec.host_network and "/etc/hosts" not in taken:
-            path = self.volumes.write_file("etc-hosts", hosts_file(self.pod, self.pod_ips), 0o644)
+        if "/etc/hosts" not in taken:
+            domain = self.site.provision.cluster_domain
+            content = hosts_file(self.pod, self.pod_ips, domain, node_hosts())
+            path = self.volumes.write_file("etc-hosts", content, 0o644)
             mounts.append(Mount(str(path), "/etc/hosts"))
         if container.termination_message_path not in taken:
             place = message_file(container.name, attempt)

@@ -26,6 +26,7 @@ from edgecore.edged.admission.preemption import PREEMPTED_MESSAGE, PREEMPTED_REA
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.provision import Provision
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
 from edgecore.edged.pods.worker import PodWorker
 from edgecore.edged.probes.prober import Prober
@@ -77,6 +78,7 @@ class Edged:
             clock=clock,
             address=address,
             runtime_id=RuntimeId(runtime),
+            provision=Provision(settings, store, runtime, machineinfo.memory_capacity_bytes()),
             allocatable=allocatable or {},
             prober=Prober(runtime),
             admission=self.admission,

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.containers.environment import Lookup, PodFacts
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.provision import Provision
 from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.edged.spec.podspec import Pod
@@ -50,6 +51,7 @@ class Site:
     clock: Callable[[], float]
     address: Callable[[], str]
     runtime_id: RuntimeId
+    provision: Provision
     allocatable: Mapping[str, Decimal]
     prober: Prober
     admission: AdmissionBook

@@ -24,7 +24,7 @@ from edgecore.edged.pods.launch import read_termination_message
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
-from edgecore.edged.spec import unserved
+from edgecore.edged.spec.fields import unknown_fields
 from edgecore.edged.spec.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
 from edgecore.edged.volumes.claims import claim_keys
 from edgecore.edged.volumes.podvolumes import PodVolumes
@@ -187,7 +187,7 @@ class PodWorker:
         if self._retry_now:
             self._actor.forget_config_failures()
             self._retry_now = False
-        self._warn_of_unserved()
+        self._warn_of_unknown()
         previous: list[Any] = []
         while True:
             view, step = await self._look(pod)
@@ -331,12 +331,12 @@ class PodWorker:
     def _ips(self, pod: Pod, view: View) -> list[str]:
         return pod_ips(pod, view, self._site.host_ips)
 
-    def _warn_of_unserved(self) -> None:
+    def _warn_of_unknown(self) -> None:
         if self.memory.warned:
             return
         self.memory.warned = True
-        if fields := ", ".join(unserved.unserved_fields(self._tree)):
-            message = f"not served by this node yet and ignored: {fields}"
+        if fields := ", ".join(unknown_fields(self._tree["spec"])):
+            message = f"not known to this release and ignored: {fields}"
             self._reporter.emit("FieldNotServed", message, "", True)
             logger.warning("fields %s", message, extra=self._log_extra)
 
@@ -390,6 +390,7 @@ class PodWorker:
 
     async def _remove_files(self, log_dir: str) -> None:
         await asyncio.to_thread(self._volumes.remove)
+        await self._site.provision.remove_cgroup(self.uid)
         await self._site.tokens.forget(self.uid)
         if log_dir:
             await asyncio.to_thread(self._actor.remove_logs, Path(log_dir))

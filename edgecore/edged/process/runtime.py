@@ -34,6 +34,7 @@ from edgecore.edged.runtime import (
     ExecRefusedError,
     ExecResult,
     ImageState,
+    RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
     SandboxConfig,
@@ -79,6 +80,10 @@ class ProcessRuntime:
         except importlib.metadata.PackageNotFoundError:  # run from a source tree
             number = "0.1.0"
         return RuntimeVersion(self.name, number)
+
+    async def features(self) -> RuntimeFeatures:
+        """Return that it has no more than every runtime."""
+        return RuntimeFeatures()
 
     async def list_sandboxes(self) -> list[SandboxState]:
         """Return every sandbox with its containers, newest first."""

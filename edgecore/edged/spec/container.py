@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import field
 
@@ -44,6 +44,7 @@ class Resources(Part, frozen=True):
 
     requests: dict[str, Quantity] = field(default_factory=dict)
     limits: dict[str, Quantity] = field(default_factory=dict)
+    claims: tuple[Any, ...] = ()
 
 
 class Container(Part, frozen=True):
@@ -65,8 +66,10 @@ class Container(Part, frozen=True):
     image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
     security_context: SecurityContext = SecurityContext()
     stdin: bool = False
+    stdin_once: bool = False
     tty: bool = False
     restart_policy: Literal["", "Always"] = ""
+    volume_devices: tuple[Any, ...] = ()  # refused, as are claims
     termination_message_path: str = "/dev/termination-log"
     termination_message_policy: Literal["File", "FallbackToLogsOnError"] = "File"
     startup_probe: Probe | None = None

@@ -1,10 +1,11 @@
 """The part of a Pod that this node serves, as typed values; it decodes strictly and knows no runtime.
 
-A field of the Pod that has no place in these structs is not served: `unserved.py` finds it by comparing.
+A field of the Pod that has no place in these structs has its verdict in `fields.py`, which finds it by comparing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -16,10 +17,13 @@ from edgecore.edged.spec.network import DnsConfig, DnsOption, HostAlias, Port
 from edgecore.edged.spec.parts import Name, Part, Quantity, Seconds
 from edgecore.edged.spec.quantity import parse_quantity
 from edgecore.edged.spec.security import (
+    AppArmorProfile,
     Capabilities,
     PodSecurityContext,
     SeccompProfile,
     SecurityContext,
+    SELinuxOptions,
+    Sysctl,
 )
 from edgecore.edged.spec.sources import FieldRef, KeyRef, ObjectRef, ResourceFieldRef
 from edgecore.edged.spec.volume import (
@@ -41,6 +45,7 @@ from edgecore.edged.spec.volume import (
 
 __all__ = [
     "DEFAULT_GRACE_S",
+    "AppArmorProfile",
     "Capabilities",
     "ConfigMapVolume",
     "Container",
@@ -74,10 +79,12 @@ __all__ = [
     "Quantity",
     "ResourceFieldRef",
     "Resources",
+    "SELinuxOptions",
     "SeccompProfile",
     "Seconds",
     "SecretVolume",
     "SecurityContext",
+    "Sysctl",
     "Volume",
     "VolumeMount",
     "decode_identity",
@@ -123,6 +130,16 @@ class PodSpec(Part, frozen=True):
     )
     dns_config: DnsConfig | None = None
     service_account_name: str = ""
+    subdomain: str = ""
+    set_hostname_as_fqdn: bool = field(default=False, name="setHostnameAsFQDN")
+    share_process_namespace: bool = False
+    host_users: bool = True
+    enable_service_links: bool = True
+    runtime_class_name: str = ""
+    overhead: dict[str, Quantity] = field(default_factory=dict)
+    resources: Resources = Resources()
+    resource_claims: tuple[Any, ...] = ()
+    priority: int = 0
     security_context: PodSecurityContext = PodSecurityContext()
 
     @property
@@ -185,7 +202,7 @@ class _MetaOnly(Part, frozen=True):
 
 
 def decode_pod(body: bytes) -> tuple[Pod, dict[str, Any]]:
-    """Return the pod and, for `unserved.py`, the whole document with its nulls removed.
+    """Return the pod and, for `fields.py`, the whole document with its nulls removed.
 
     Raises:  PodSpecError: names the field and what was expected of it.
     """
@@ -220,9 +237,16 @@ def _check(pod: Pod) -> None:
         if container.name in names or container.name in (".", ".."):
             raise ValueError(f"container name {container.name!r} is used twice or not a name")
         names.add(container.name)
-        for amounts in (container.resources.requests, container.resources.limits):
-            for amount in amounts.values():
-                parse_quantity(amount)
+        _check_amounts(container.resources.requests, container.resources.limits)
+    _check_amounts(pod.spec.resources.requests, pod.spec.resources.limits, pod.spec.overhead)
     for part in (pod.metadata.uid, *(v.name for v in pod.spec.volumes)):
         if part in (".", ".."):  # they become folders
             raise ValueError(f"{part!r} is not a name")
+
+
+def _check_amounts(*tables: Mapping[str, Quantity]) -> None:
+    for amounts in tables:
+        for name, amount in amounts.items():
+            parse_quantity(amount)
+            if name.startswith("hugepages-"):
+                parse_quantity(name.removeprefix("hugepages-"))

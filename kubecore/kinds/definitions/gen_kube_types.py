@@ -24,6 +24,8 @@ META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 ROOTS = (
     *(CORE + kind for kind in ("Pod", "Node", "Namespace", "ConfigMap", "Secret", "Event")),
     *(CORE + kind for kind in ("Service", "Endpoints", "ServiceAccount", "Binding")),
+    *(CORE + kind for kind in ("PersistentVolume", "PersistentVolumeClaim")),
+    "io.k8s.api.storage.v1.StorageClass",
     *(RBAC + kind for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")),
     "io.k8s.api.coordination.v1.Lease",
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",

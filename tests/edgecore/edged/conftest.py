@@ -18,4 +18,5 @@ def clock():
 
 @pytest.fixture
 def edge(tmp_path, clock):
-    return Edge(tmp_path, clock)
+    # With a cluster DNS: without one every pod is told of that by an Event.
+    return Edge(tmp_path, clock, settings={"cluster_dns": ("10.96.0.10",)})

@@ -174,9 +174,9 @@ def test_a_pod_of_another_system_or_that_cannot_be_judged_is_refused():
     labelled = {"labels": {"kubernetes.io/os": "windows"}}
     refused = decide(demands(metadata=labelled), CALM, ())
     assert refused.reason == "PodOSSelectorNodeLabelDoesNotMatch"
-    odd = decide(demands(priority="high"), CALM, ())
+    odd = decide(demands(nodeSelector={"a": 1}), CALM, ())
     assert odd.reason == "UnexpectedAdmissionError"
-    assert odd.message.startswith("Allocate failed due to Expected int")
+    assert odd.message.startswith("Allocate failed due to Expected str")
 
 
 amounts = st.integers(0, 4000).map(lambda milli: Decimal(milli) / 1000)

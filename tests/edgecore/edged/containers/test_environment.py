@@ -21,7 +21,7 @@ def resolve(**fields):
     metadata = {"labels": {"app": "web"}, "annotations": {"x/y": 'say "hi"'}}
     pod = make_pod(containers=[container(**fields)], metadata=metadata)
     lookup = lambda kind, name: OBJECTS.get((kind, name))  # noqa: E731
-    return dict(resolve_environment(pod, pod.spec.containers[0], lookup, FACTS))
+    return dict(resolve_environment(pod, pod.spec.containers[0], lookup, FACTS).variables)
 
 
 def source(name, **value_from):

@@ -258,15 +258,15 @@ async def test_a_pod_waits_for_its_first_token_and_says_so(edge):
     )
 
 
-async def test_a_field_that_is_not_served_is_named_once(edge):
-    pod = pod_object(containers=[container(fieldOfTomorrow={"a": 1})])
+async def test_a_field_of_a_newer_api_is_named_once(edge):
+    pod = pod_object(containers=[container(restartPolicyRules=[{"action": "Restart"}])])
     async with edge.running():
         await edge.put("Pod", pod)
         await edge.until(lambda: edge.phase() == "Running")
     async with edge.running():
         await asyncio.sleep(0.1)
     named = [m for _, reason, m in edge.events() if reason == "FieldNotServed"]
-    assert named == ["not served by this node yet and ignored: spec.containers.fieldOfTomorrow"]
+    assert named == ["not known to this release and ignored: spec.containers.restartPolicyRules"]
 
 
 async def test_an_image_that_cannot_be_pulled_backs_off(edge):

@@ -1,0 +1,1 @@
+"""Control groups of pods, laid out as kubelet lays them out; knows no runtime."""

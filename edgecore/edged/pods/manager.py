@@ -26,8 +26,10 @@ from edgecore.edged.admission.preemption import PREEMPTED_MESSAGE, PREEMPTED_REA
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.mirrors import Mirrors
 from edgecore.edged.pods.provision import Provision
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
+from edgecore.edged.pods.staticpods import StaticFolder
 from edgecore.edged.pods.worker import PodWorker
 from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
@@ -39,6 +41,7 @@ from synccore.messages import ObjectKey
 
 logger = logging.getLogger(__name__)
 
+STATIC_SCAN_S = 5.0  # a stat of each file; kubelet looks every 20 s, and is woken by the kernel
 RELIST_S = 1.0  # as kubelet's PLEG
 # A database that was lost is filled again by the cloud; until then what runs is left alone.
 ORPHAN_PATIENCE_S = 30.0
@@ -86,6 +89,9 @@ class Edged:
             node_labels=node_labels or {},
         )
         self._linked = False
+        self._static = StaticFolder(Path(settings.static_dir), node_name)
+        self._mirrors_changed = asyncio.Event()
+        self._mirrors = Mirrors(store, lambda: self._static.pods, self._mirror, clock)
         self._workers: dict[str, PodWorker] = {}
         self._by_name: dict[ObjectKey, str] = {}
         self._memories: dict[str, bytes] = {}
@@ -119,15 +125,37 @@ class Edged:
         """Serve until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            await self._scan_static()
             for stored in await self._store.list("Pod"):
                 self._take(stored.key, stored)
             for uid in self._memories.keys() - self._workers.keys():
                 self._end_unknown(uid)
             group.create_task(self._watch_records(), name="edged records")
+            group.create_task(self._watch_static(), name="edged static pods")
             group.create_task(self._watch_runtime(), name="edged relist")
             group.create_task(self._site.prober.run(), name="edged prober")
 
+    async def _watch_static(self) -> None:
+        while True:
+            with suppress(StoreError):  # the store has said so; the next round compares again
+                await self._mirrors.settle()
+            try:
+                async with asyncio.timeout(STATIC_SCAN_S):
+                    await self._mirrors_changed.wait()
+                self._mirrors_changed.clear()
+            except TimeoutError:
+                await self._scan_static()
+
+    async def _scan_static(self) -> None:
+        for key, stored in (await asyncio.to_thread(self._static.scan)).items():
+            self._take(key, stored)
+
+    def _mirror(self, static_uid: str, mirror_uid: str) -> None:
+        if static_uid in self._workers:
+            self._workers[static_uid].report_as(mirror_uid)
+
     def _report_again(self) -> None:
+        self._mirrors.ask_again()
         for worker in self._workers.values():
             worker.report_again()
 
@@ -221,6 +249,9 @@ class Edged:
 
     def _take(self, key: ObjectKey, stored: StoredObject | None) -> None:
         """Tell the worker of `key`'s pod about its record; an older pod of that name must go."""
+        if key.kind == "Pod" and self._mirrors.take(key, stored):
+            self._mirrors_changed.set()
+            return
         before = self._by_name.get(key)
         if before is not None and (stored is None or before != stored.uid):
             del self._by_name[key]
@@ -238,6 +269,8 @@ class Edged:
         note = self._memories.pop(stored.uid, b"")
         fresh = PodMemory(namespace=stored.key.namespace, name=stored.key.name)
         worker = PodWorker(self._site, stored.uid, _decode_memory(note) or fresh, note)
+        if stored.key in self._static.pods:
+            worker.report_as("")  # until its mirror is known
         # Before its first step: a worker starts as "gone" until it is given a record.
         self._spawn(stored.uid, worker)
         return worker

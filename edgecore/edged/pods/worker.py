@@ -122,6 +122,14 @@ class PodWorker:
         self._retry_now = self._retry_now or references_changed
         self._wake.set()
 
+    def report_as(self, uid: str) -> None:
+        """Report as the pod `uid` from now on: a static pod's mirror; "" while it has none."""
+        if uid == self._reporter.reports_as:
+            return
+        self._reporter.reports_as = uid
+        if uid:
+            self.report_again()
+
     def report_again(self) -> None:
         """Say the newest status again, whether or not it changed."""
         self._reporter.report_again()

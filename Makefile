@@ -8,7 +8,7 @@ up:
 	$(RUN) python -m armadillo up $(ARGS)
 down: ; @deploy/down.sh $(ARGS)
 test: ; $(DEV) python -m pytest $(ARGS)
-test-purepy: ; $(DEV) env SYNCCORE_PUREPY=1 python -m pytest --purepy -m "not e2e" $(ARGS)
+test-purepy: ; $(DEV) env SYNCCORE_PUREPY=1 python -m pytest --purepy -m "not e2e and not faults" $(ARGS)
 test-asan: ; $(DEV) deploy/asan.sh $(ARGS)
 # SECONDS is a variable of some shells, so only what is said on the command line counts.
 fuzz: ; $(DEV) deploy/fuzz.sh $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)

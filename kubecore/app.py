@@ -25,6 +25,7 @@ from kubecore.serving.server import ApiServer
 from kubecore.settings import KubecoreSettings
 from kubecore.storage.errors import StoreOpenError
 from kubecore.storage.store import Store
+from kubecore.streams.kubelet import KubeletClient
 
 
 def components(settings: KubecoreSettings) -> list[Component]:
@@ -32,7 +33,7 @@ def components(settings: KubecoreSettings) -> list[Component]:
     store = Store(Path(settings.store.path))
     registry, hub = Registry(), WatchHub(store)
     operations = Operations(store, registry, hub)
-    objects = Objects(operations)
+    objects, kubelets = Objects(operations), KubeletClient(settings.kubelet)
     return [
         store,
         Bootstrap(store, registry, hub, objects),
@@ -42,7 +43,8 @@ def components(settings: KubecoreSettings) -> list[Component]:
         OrphanedPods(objects, settings.controllers),
         Scheduler(objects),
         VolumeBinder(objects),
-        ApiServer(settings.serve, Api(operations), hub),
+        kubelets,
+        ApiServer(settings.serve, Api(operations, kubelets), hub),
     ]
 
 

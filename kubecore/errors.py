@@ -126,11 +126,6 @@ def method_not_allowed() -> ApiStatusError:
     )
 
 
-def not_implemented(what: str) -> ApiStatusError:
-    """Return a 501 for a part of the Kubernetes API that is not served yet."""
-    return ApiStatusError(501, "NotImplemented", f"{what} is not served by this API server yet")
-
-
 def about(resource: Resource, name: str) -> dict[str, Any]:
     """Return the `details` that name an object."""
     details = {"name": name, "group": resource.group, "kind": resource.plural}

@@ -18,6 +18,15 @@ class ServeSettings:
 
 
 @dataclass(frozen=True)
+class KubeletSettings:
+    """How nodes are called back, for logs, exec and the like; without a certificate they are not."""
+
+    client_cert_file: str = ""
+    key_file: str = ""
+    ca_file: str = ""  # empty: the authorities of this machine
+
+
+@dataclass(frozen=True)
 class StoreSettings:
     """The database behind the API."""
 
@@ -39,5 +48,6 @@ class KubecoreSettings:
 
     serve: ServeSettings = field(default_factory=ServeSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    kubelet: KubeletSettings = field(default_factory=KubeletSettings)
     controllers: ControllerSettings = field(default_factory=ControllerSettings)
     log: LogSettings = field(default_factory=LogSettings)

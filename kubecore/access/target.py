@@ -23,6 +23,7 @@ class Target:
     name: str = ""
     subresource: str = ""
     field_selector: str = ""
+    tail: str = ""  # of a proxied request: the path below `proxy`, as it came
 
     @property
     def resource(self) -> str:
@@ -44,6 +45,8 @@ def target_of(request: web.Request) -> Target:
     namespace = ""
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
+    if len(rest) > 2 and rest[2] == "proxy":
+        return _proxied(request, group, version, namespace, rest)
     if len(rest) > 3:
         return Target(
             _verb(request, named=True),
@@ -68,6 +71,16 @@ def target_of(request: web.Request) -> Target:
         name,
         subresource,
         request.query.get("fieldSelector", ""),
+    )
+
+
+def _proxied(
+    request: web.Request, group: str, version: str, namespace: str, rest: list[str]
+) -> Target:
+    tail = "/" + request.rel_url.raw_path.partition("/proxy")[2].lstrip("/")
+    verb = _verb(request, named=True)
+    return Target(
+        verb, request.path, group, version, rest[0], namespace, rest[1], "proxy", tail=tail
     )
 
 

@@ -7,6 +7,7 @@ from kubecore.kinds.resource import Resource, Subresource
 _CORE = "io.k8s.api.core.v1."
 _RBAC = "io.k8s.api.rbac.v1."
 _RBAC_GROUP = "rbac.authorization.k8s.io"
+_PROXY = ("create", "delete", "get", "patch", "update")
 _CRD = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition"
 
 
@@ -51,7 +52,14 @@ BUILTIN: tuple[Resource, ...] = (
     _core("endpoints", "Endpoints", "ep"),
     _core("events", "Event", "ev"),
     _core("namespaces", "Namespace", "ns", namespaced=False, has_status=True),
-    _core("nodes", "Node", "no", namespaced=False, has_status=True),
+    _core(
+        "nodes",
+        "Node",
+        "no",
+        namespaced=False,
+        has_status=True,
+        subresources=(Subresource("proxy", _PROXY, "NodeProxyOptions"),),
+    ),
     _core("persistentvolumes", "PersistentVolume", "pv", namespaced=False, has_status=True),
     _core("persistentvolumeclaims", "PersistentVolumeClaim", "pvc", has_status=True),
     _core(
@@ -61,9 +69,14 @@ BUILTIN: tuple[Resource, ...] = (
         has_status=True,
         categories=("all",),
         subresources=(
+            Subresource("attach", ("create", "get"), "PodAttachOptions"),
             Subresource("binding", ("create",), "Binding"),
+            Subresource("ephemeralcontainers", ("get", "patch", "update")),
             # kubectl drain looks for this one with its group; without it, it deletes pods instead.
             Subresource("eviction", ("create",), "Eviction", "policy/v1"),
+            Subresource("exec", ("create", "get"), "PodExecOptions"),
+            Subresource("log", ("get",)),
+            Subresource("portforward", ("create", "get"), "PodPortForwardOptions"),
         ),
     ),
     _core("secrets", "Secret"),

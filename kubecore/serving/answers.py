@@ -19,6 +19,18 @@ _encode = msgspec.json.Encoder().encode
 _INCLUDE = ("Metadata", "Object", "None")
 
 
+class _SentStatus(msgspec.Struct):
+    message: str
+    reason: str = ""
+
+
+_REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound"}
+
+
+def _reason(status: int) -> str:
+    return _REASONS.get(status, "InternalError")
+
+
 def answer(body: bytes | Object, status: int = 200, warnings: Sequence[str] = ()) -> web.Response:
     """Return a JSON answer, ended by a newline as clients that print it expect."""
     raw = body if isinstance(body, bytes) else _encode(body)
@@ -32,6 +44,16 @@ def answer(body: bytes | Object, status: int = 200, warnings: Sequence[str] = ()
 def error_answer(error: ApiStatusError) -> web.Response:
     """Return the Status of a refused request."""
     return answer(error.body(), error.status)
+
+
+def refusal_of(status: int, body: bytes) -> ApiStatusError:
+    """Return what a kubelet's refusal is to our client: the Status it sent, or its text as the message."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        sent = msgspec.json.decode(body, type=_SentStatus)
+        return ApiStatusError(status, sent.reason or _reason(status), sent.message)
+    except msgspec.DecodeError:
+        return ApiStatusError(status, _reason(status), text or f"the kubelet answered {status}")
 
 
 def success(resource: Resource, name: str, uid: str) -> Object:

@@ -16,6 +16,7 @@ from kubecore.serving.answers import error_answer
 from kubecore.serving.api_documents import DocumentApi
 from kubecore.serving.api_objects import ObjectApi
 from kubecore.serving.requests import MAX_BODY_BYTES
+from kubecore.streams.kubelet import KubeletClient
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +24,9 @@ logger = logging.getLogger(__name__)
 class Api:
     """The web application."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, kubelets: KubeletClient) -> None:
         self._authorizer = Authorizer(operations.store)
-        self._objects = ObjectApi(operations, operations.registry, self._authorizer)
+        self._objects = ObjectApi(operations, self._authorizer, kubelets)
         self._documents = DocumentApi(operations.registry)
 
     def application(self) -> web.Application:

@@ -17,7 +17,6 @@ from kubecore.errors import (
     bad_request,
     gone,
     method_not_allowed,
-    not_implemented,
     unknown_path,
 )
 from kubecore.kinds.registry import Registry
@@ -26,9 +25,11 @@ from kubecore.objects.deletion import DeleteOptions
 from kubecore.objects.operations import Operations, WriteOptions
 from kubecore.objects.pages import Page
 from kubecore.serving.answers import answer, show_list, show_object, success
+from kubecore.serving.api_streams import STREAMS, StreamApi
 from kubecore.serving.api_watch import serve_watch
 from kubecore.serving.requests import body_of, form_of, number
 from kubecore.storage.store import Object
+from kubecore.streams.kubelet import KubeletClient
 
 # The API server of Kubernetes returns the last state of these, and a Status of the rest; clients decode by it.
 _RETURNED_ON_DELETE = frozenset(
@@ -42,17 +43,18 @@ _RETURNED_ON_DELETE = frozenset(
         "persistentvolumeclaims",
     }
 )
-_STREAMS = frozenset(
-    {"log", "exec", "attach", "portforward", "proxy", "ephemeralcontainers", "token", "resize"}
-)
 _OWN_PARTS = frozenset({"", "status"})
 
 
 class ObjectApi:
     """Serves every path below `/api/v1/` and `/apis/GROUP/VERSION/`."""
 
-    def __init__(self, operations: Operations, registry: Registry, authorizer: Authorizer) -> None:
-        self._operations, self._registry, self._authorizer = operations, registry, authorizer
+    def __init__(
+        self, operations: Operations, authorizer: Authorizer, kubelets: KubeletClient
+    ) -> None:
+        self._operations, self._authorizer = operations, authorizer
+        self._registry: Registry = operations.registry
+        self._streams = StreamApi(operations.store, operations.registry, kubelets)
 
     async def serve(self, request: web.Request, user: User, target: Target) -> web.StreamResponse:
         """Answer a request that `user` is allowed to make."""
@@ -61,6 +63,8 @@ class ObjectApi:
         resource = self._registry.find(target.group, target.version, target.plural)
         if resource is None or not _fits(resource, target):
             raise unknown_path()
+        if target.subresource in STREAMS:
+            return await self._streams.serve(request, target)
         if target.subresource not in _OWN_PARTS:
             return await self._subresource(request, resource, target, user)
         if target.verb in ("get", "list", "watch"):
@@ -188,8 +192,6 @@ class ObjectApi:
                 return answer(success(resource, target.name, ""), 201)
             case ("namespaces", "finalize", "update"):
                 return await self._change(request, resource, target, user)
-        if target.subresource.split("/")[0] in _STREAMS:
-            raise not_implemented(target.resource)
         raise unknown_path()
 
 

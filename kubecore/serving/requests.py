@@ -10,9 +10,11 @@ from aiohttp import web
 
 from corekit.yamltext import YamlError, parse_yaml
 from kubecore.errors import ApiStatusError, bad_request, unsupported_media
+from kubecore.schema.protobuf import ProtobufError, decode_protobuf
 
 # As Kubernetes. An object near it is a mistake, and etcd-backed clusters would refuse it at half of this.
 MAX_BODY_BYTES = 3 << 20
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 # YAML is parsed at a fiftieth of JSON's speed, in the one thread that serves everybody.
 MAX_YAML_BYTES = 256 << 10
 
@@ -69,11 +71,6 @@ async def body_of(request: web.Request) -> Any:
     Raises:  ApiStatusError 400: malformed; 413: too large; 415: a form that is not served.
     """
     media = request.content_type if "Content-Type" in request.headers else "application/json"
-    if media == "application/vnd.kubernetes.protobuf":
-        raise unsupported_media(
-            "request bodies in protobuf are not served yet; `kubectl apply -f FILE` and "
-            "`kubectl create -f FILE` send JSON and work (`--dry-run=client -o yaml` writes the FILE)"
-        )
     if media == "application/apply-patch+yaml":
         raise unsupported_media(
             "server-side apply is not served yet; `kubectl apply` without --server-side works"
@@ -89,7 +86,7 @@ async def body_of(request: web.Request) -> Any:
 
 
 def decode_body(media: str, raw: bytes) -> Any:
-    """Return a JSON or YAML body decoded; None if it is empty.
+    """Return a JSON, YAML or protobuf body decoded; None if it is empty.
 
     Raises:  ApiStatusError 400: malformed; 413: too much YAML.
     """
@@ -97,10 +94,19 @@ def decode_body(media: str, raw: bytes) -> Any:
         return None
     if media.endswith("yaml"):
         return _from_yaml(raw)
+    if media == PROTOBUF:
+        return _from_protobuf(raw)
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise bad_request(f"the body is not JSON: {exc}") from exc
+
+
+def _from_protobuf(raw: bytes) -> Any:
+    try:
+        return decode_protobuf(raw)
+    except ProtobufError as exc:
+        raise bad_request(f"the body cannot be read as {PROTOBUF}: {exc}") from exc
 
 
 def _from_yaml(raw: bytes) -> Any:

@@ -47,13 +47,16 @@ from kubecore.kinds.registry import Registry
 from kubecore.patching.patches import PATCH_TYPES, PatchError, apply_patch
 from kubecore.printing.tables import table
 from kubecore.schema.checking import InvalidObjectError, StrictDecodingError, check
+from kubecore.schema.protobuf import MAGIC, decode_protobuf
+from kubecore.schema.protobuf import ProtobufError as KubeProtobufError
 from kubecore.serving.requests import decode_body
 from kubecore.settings import KubecoreSettings
 from kubecore.values.jsonpath import compile_path
 from kubecore.values.selectors import SelectorError, parse_field_selector, parse_label_selector
+from synccore.buckets import DIGEST_BYTES, check_selected, differing, select
 from synccore.cloud_session import CloudSession, Joining
 from synccore.edge_session import EdgeSession
-from synccore.errors import FrameError, SessionClosedError
+from synccore.errors import FrameError, LimitError, SessionClosedError
 from synccore.index import RecordIndex
 from synccore.messages import Close, Delta, Hello, Lane, ObjectKey, Op, State
 from synccore.pb import sync_pb2 as pb
@@ -93,6 +96,10 @@ def inventory(raw: bytes) -> None:
     for call, arguments in (("digest_entries", (remote,)), ("diff_entries", (local, remote))):
         outcomes = [_outcome(twin, call, *arguments) for twin in twins()]
         demand(all(o == outcomes[0] for o in outcomes), f"the twins disagree on {call}")
+    with suppress(LimitError):
+        wanted = differing(local, remote)
+        demand(len(wanted) * 8 * DIGEST_BYTES == len(remote), "a bit for each bucket")
+        check_selected(select(local, wanted), wanted)
 
 
 def sorted_entries(raw: bytes) -> bytes:
@@ -215,6 +222,31 @@ def kube_body(raw: bytes) -> None:
         table(resource, [checked], list_meta={})
 
 
+def kube_protobuf(raw: bytes) -> None:
+    """A body of kubecore's API in protobuf: the first byte chooses the kind of what it holds."""
+    for body in (raw, MAGIC + raw, enveloped(raw)):
+        with suppress(KubeProtobufError):
+            decoded = decode_protobuf(body)
+            msgspec.json.encode(decoded)
+            resource = _registry().kind(decoded["apiVersion"], decoded["kind"])
+            if resource is not None:
+                with suppress(InvalidObjectError, StrictDecodingError):
+                    check(resource, decoded, field_validation="Ignore")
+
+
+def enveloped(raw: bytes) -> bytes:
+    """Return `raw`, less its first byte, as the object in an envelope that names a kind."""
+    kind = PROTOBUF_KINDS[(raw[0] if raw else 0) % len(PROTOBUF_KINDS)]
+    version, name = (part.encode() for part in kind)
+    names = b"\n%c%b\x12%c%b" % (len(version), version, len(name), name)
+    head = MAGIC + b"\n%c%b\x12" % (len(names), names)
+    body, length = raw[1:], b""
+    size = len(body)
+    while size > 0x7F:
+        length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+    return head + length + bytes([size]) + body
+
+
 def kube_patch(raw: bytes) -> None:
     """A patch of a pod or a device: the first byte chooses its type and what it patches."""
     decoded = _decoded(raw)
@@ -257,12 +289,23 @@ TARGETS: dict[str, Target] = {
         settings,
         kubeconfig,
         kube_body,
+        kube_protobuf,
         kube_patch,
         selector,
         jsonpath,
     )
 }
 
+PROTOBUF_KINDS = (
+    ("v1", "Pod"),
+    ("v1", "Secret"),
+    ("v1", "ConfigMap"),
+    ("authorization.k8s.io/v1", "SelfSubjectAccessReview"),
+    ("authentication.k8s.io/v1", "TokenRequest"),
+    ("coordination.k8s.io/v1", "Lease"),
+    ("apps/v1", "Deployment"),
+    ("v1", "DeleteOptions"),
+)
 MODEL = DeviceModel(
     spec=ModelSpec(
         properties=tuple(
@@ -355,9 +398,15 @@ def _decoded(raw: bytes) -> Any:
 
 
 @cache
-def _resources() -> list[Any]:
+def _registry() -> Registry:
     registry = Registry()
     registry.install_crd(device_crd())
+    return registry
+
+
+@cache
+def _resources() -> list[Any]:
+    registry = _registry()
     # These first, so that the kept inputs mean the same when a kind is added.
     first = ["pods", "devices", "customresourcedefinitions", "events"]
     known = {resource.plural: resource for resource in registry.resources()}

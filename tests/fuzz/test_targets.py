@@ -19,6 +19,7 @@ WITHOUT_PROPERTY = [
     "jsonpath",
     "kube_body",
     "kube_patch",
+    "kube_protobuf",
     "kubeconfig",
     "model",
     "settings",

@@ -15,7 +15,7 @@ from corekit.lifecycle import run_components
 from corekit.pki import Authority, KeyPair
 from kubecore.app import components
 from kubecore.serving.server import ApiServer
-from kubecore.settings import KubecoreSettings, ServeSettings, StoreSettings
+from kubecore.settings import KubecoreSettings, KubeletSettings, ServeSettings, StoreSettings
 
 
 class Certificates:
@@ -40,7 +40,12 @@ class Certificates:
             str(self.server.key_file),
             str(self.authority.pair.cert_file),
         )
-        return KubecoreSettings(serve=serve, store=StoreSettings(str(folder / "kubecore.db")))
+        own = self.client("kube-apiserver-kubelet-client", "system:masters")
+        kubelet = KubeletSettings(
+            str(own.cert_file), str(own.key_file), str(self.authority.pair.cert_file)
+        )
+        store = StoreSettings(str(folder / "kubecore.db"))
+        return KubecoreSettings(serve=serve, store=store, kubelet=kubelet)
 
 
 class Client:

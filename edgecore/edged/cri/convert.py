@@ -277,12 +277,12 @@ def _container_security(
         supplemental_groups_policy=_group_policy(security),
         selinux_options=_se_linux(security.se_linux),
     )
-    if config.target_id:
-        message.namespace_options.pid = pb.TARGET
-        message.namespace_options.target_id = config.target_id
     if security.app_armor:
         message.apparmor.CopyFrom(_profile(security.app_armor))
         message.apparmor_profile = _old_app_armor(security.app_armor)
+    if config.target_id:
+        message.namespace_options.pid = pb.TARGET
+        message.namespace_options.target_id = config.target_id
     if security.run_as_user is not None:
         message.run_as_user.value = security.run_as_user
     if security.run_as_group is not None:

@@ -77,8 +77,8 @@ class Actor:
             return RETRY_S
         self._told.clear()
         if starts and view.sandbox is not None:
-            running = {c.name: c.id for c in view.alive}
             config = await self._site.provision.sandbox(pod, view.sandbox.attempt)
+            running = {c.name: c.id for c in view.alive}
             launch = Launch(
                 self._site, pod, self._volumes, lookup, view.sandbox.id, config, pod_ips,
                 self._reporter, running,

@@ -26,7 +26,16 @@ def test_the_aggregated_documents_name_every_resource(registry, version):
     assert core["apiVersion"] == f"apidiscovery.k8s.io/{version}"
     pods = next(r for r in core["items"][0]["versions"][0]["resources"] if r["resource"] == "pods")
     assert pods["shortNames"] == ["po"]
-    assert [s["subresource"] for s in pods["subresources"]] == ["binding", "eviction", "status"]
+    assert [s["subresource"] for s in pods["subresources"]] == [
+        "attach",
+        "binding",
+        "ephemeralcontainers",
+        "eviction",
+        "exec",
+        "log",
+        "portforward",
+        "status",
+    ]
     named = {
         f"{r['resource']}.{g['metadata'].get('name', '')}"
         for document in (core, rest)

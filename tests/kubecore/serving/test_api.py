@@ -141,8 +141,8 @@ async def test_generated_names_and_taken_names(admin):
             CONFIGMAPS,
             b"k8s\0",
             {"media": "application/vnd.kubernetes.protobuf"},
-            415,
-            "kubectl apply -f",
+            400,
+            "cannot be read as application/vnd.kubernetes.protobuf",
             id="protobuf",
         ),
         pytest.param(
@@ -159,7 +159,8 @@ async def test_generated_names_and_taken_names(admin):
         pytest.param("/api/v1/namespaces/default/nothing", {}, {}, 404, "", id="unknown-kind"),
         pytest.param("/apis/apps/v9/x", {}, {}, 404, "", id="unknown-group"),
         pytest.param("/api/v1/nodes/a/b/c/d", {}, {}, 404, "", id="long-path"),
-        pytest.param(f"{PODS}/a/exec", {}, {}, 501, "not served", id="exec"),
+        pytest.param(f"{PODS}/a/exec", {}, {}, 404, 'pods "a" not found', id="exec"),
+        pytest.param(f"{PODS}/a/resize", {}, {}, 404, "could not find", id="resize"),
         pytest.param("/version", {}, {}, 405, "", id="method"),
     ],
 )

@@ -13,6 +13,7 @@ from edgecore.edged.cri import convert
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
 from edgecore.edged.cri.metering import CriMeter
 from edgecore.edged.cri.pb import api_pb2 as pb
+from edgecore.edged.cri.turns import Turns
 from edgecore.edged.references import check_reference
 from edgecore.edged.runtime import (
     ContainerConfig,
@@ -60,6 +61,7 @@ class CriRuntime(CriMeter):
         self.owner = owner
         super().__init__(CriConnection(socket_path, call_timeout_s), {convert.OWNER_LABEL: owner})
         self._pull_timeout_s = pull_timeout_s
+        self._turns = Turns()
         self._containers: dict[
             str, tuple[int, ContainerState]
         ] = {}  # by id: CRI state, what we know
@@ -95,8 +97,9 @@ class CriRuntime(CriMeter):
             "CreatePodSandboxError", lambda: convert.sandbox_config(config, self.owner)
         )
         request = pb.RunPodSandboxRequest(config=message, runtime_handler=config.handler)
-        call = self._cri.call("RunPodSandbox", request, pb.RunPodSandboxResponse)
-        return (await _or_start_error("CreatePodSandboxError", call)).pod_sandbox_id
+        async with self._turns.turn():
+            call = self._cri.call("RunPodSandbox", request, pb.RunPodSandboxResponse)
+            return (await _or_start_error("CreatePodSandboxError", call)).pod_sandbox_id
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         """Stop what still runs in it and give back its network."""
@@ -137,8 +140,9 @@ class CriRuntime(CriMeter):
     async def start_container(self, container_id: str) -> None:
         """Start it. Raises: ContainerStartError (RunContainerError)."""
         request = pb.StartContainerRequest(container_id=container_id)
-        call = self._cri.call("StartContainer", request, pb.StartContainerResponse)
-        await _or_start_error("RunContainerError", call)
+        async with self._turns.turn():
+            call = self._cri.call("StartContainer", request, pb.StartContainerResponse)
+            await _or_start_error("RunContainerError", call)
 
     async def stop_container(self, container_id: str, grace_s: float) -> None:
         """SIGTERM, then SIGKILL after `grace_s` seconds; return when it has exited."""

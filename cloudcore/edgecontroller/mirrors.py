@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from cloudcore.edgecontroller.references import MIRROR_ANNOTATION
 from cloudcore.edgecontroller.reports import NodeApi, RefusedError, decode, encode
 from cloudcore.kube.errors import KubeConflictError, KubeNotFoundError
 from cloudcore.kube.resources import NODES, PODS, read_object
 from synccore.messages import Delta, ObjectKey, Op
-
-MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 
 
 class _Meta(msgspec.Struct):

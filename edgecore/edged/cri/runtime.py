@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -89,6 +89,21 @@ class CriRuntime(CriMeter):
         """Return the sandboxes of one pod, newest first."""
         labels = {convert.OWNER_LABEL: self.owner, convert.POD_UID_LABEL: pod_uid}
         return await self._list(labels, forget=False)
+
+    async def events(self) -> AsyncIterator[str]:
+        """Yield the uid of each pod that changed; end if the runtime tells none (containerd does from 1.7 on).
+
+        Raises:  RuntimeUnavailableError.
+        """
+        request = pb.GetEventsRequest()
+        try:
+            async for event in self._cri.stream(
+                "GetContainerEvents", request, pb.ContainerEventResponse
+            ):
+                yield event.pod_sandbox_status.metadata.uid
+        except CriRefusedError as exc:
+            if exc.code is not grpc.StatusCode.UNIMPLEMENTED:
+                raise RuntimeUnavailableError(str(exc)) from exc
 
     async def run_sandbox(self, config: SandboxConfig) -> str:
         """Make and start a sandbox; return its id. Raises: ContainerStartError (CreatePodSandboxError)."""

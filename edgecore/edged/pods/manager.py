@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,8 @@ from synccore.messages import ObjectKey
 logger = logging.getLogger(__name__)
 
 STATIC_SCAN_S = 5.0  # a stat of each file; kubelet looks every 20 s, and is woken by the kernel
+EVENTS_AGAIN_S = 60.0  # a runtime that tells no events may be replaced by one that does
+RELISTS_SKIPPED = 10  # with events only each tenth relist is made: for those that were lost
 RELIST_S = 1.0  # as kubelet's PLEG
 # A database that was lost is filled again by the cloud; until then what runs is left alone.
 ORPHAN_PATIENCE_S = 30.0
@@ -88,7 +91,7 @@ class Edged:
             tokens=TokenManager(store, uplink, clock),
             node_labels=node_labels or {},
         )
-        self._linked = False
+        self._linked = self._evented = False
         self._static = StaticFolder(Path(settings.static_dir), node_name)
         self._mirrors_changed = asyncio.Event()
         self._mirrors = Mirrors(store, lambda: self._static.pods, self._mirror, clock)
@@ -133,6 +136,7 @@ class Edged:
             group.create_task(self._watch_records(), name="edged records")
             group.create_task(self._watch_static(), name="edged static pods")
             group.create_task(self._watch_runtime(), name="edged relist")
+            group.create_task(self._watch_events(), name="edged events")
             group.create_task(self._site.prober.run(), name="edged prober")
 
     async def _watch_static(self) -> None:
@@ -171,10 +175,28 @@ class Edged:
                 if objects & worker.references or (volumes and worker.waits_for_volumes):
                     worker.poke(references_changed=True)
 
+    async def _watch_events(self) -> None:
+        """Look at pods that the runtime says have changed; while it says so, the relist may take its time."""
+        while True:
+            try:
+                async for uid in self._runtime.events():
+                    self._evented = True
+                    if uid in self._workers:
+                        self._workers[uid].poke()
+            except RuntimeUnavailableError:
+                self._evented = False  # the relist says it
+                await asyncio.sleep(RELIST_S)
+            else:
+                self._evented = False
+                await asyncio.sleep(EVENTS_AGAIN_S)
+
     async def _watch_runtime(self) -> None:
         reachable = False
-        while True:
+        for number in itertools.count():
             self._note_link()
+            if self._evented and reachable and number % RELISTS_SKIPPED:
+                await asyncio.sleep(RELIST_S)
+                continue
             try:
                 known = set(self._workers)
                 listed = await self._runtime.list_sandboxes()

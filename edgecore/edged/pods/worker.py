@@ -267,7 +267,9 @@ class PodWorker:
                 await self._show_while(task, pod)
         finally:
             self._working = None
-            if self._told_only:  # what woke us has not been acted on, and the work may end in an error
+            if (
+                self._told_only
+            ):  # what woke us has not been acted on, and the work may end in an error
                 self._told_only = False
                 self._wake.set()
             if not task.done():

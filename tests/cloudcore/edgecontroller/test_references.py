@@ -55,9 +55,9 @@ def test_a_pod_refers_to_all_its_config_maps_and_secrets_of_its_namespace():
     assert placement.refers == expected
 
 
-def test_a_mirror_pod_belongs_to_no_node():
+def test_a_mirror_pod_belongs_to_its_node_and_gets_it_no_other_object():
     pod = POD | {"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}}
-    assert place_pod(json.dumps(pod).encode()).node is None
+    assert place_pod(json.dumps(pod).encode()) == ("edge-1", frozenset())
 
 
 def test_an_unbound_pod_belongs_to_no_node():

@@ -17,7 +17,7 @@ from cloudcore.edgecontroller.events import EventWriter
 from cloudcore.edgecontroller.leases import LeaseWriter
 from cloudcore.edgecontroller.losses import LossWriter
 from cloudcore.edgecontroller.mirrors import MirrorWriter
-from cloudcore.edgecontroller.nodes import NodeWriter
+from cloudcore.edgecontroller.nodes import Endpoint, NodeWriter
 from cloudcore.edgecontroller.pods import PodWriter
 from cloudcore.edgecontroller.reports import NodeApi, RefusedError
 from cloudcore.kube.client import KubeClient
@@ -59,6 +59,7 @@ class NodeReports:
         *,
         urgent: KubeClient | None = None,
         database_of: Callable[[str], str] = lambda _node: "",
+        endpoint_of: Callable[[str], Endpoint | None] = lambda _node: None,
         backoff_s: tuple[float, float] = BACKOFF_S,
     ) -> None:
         """Take the clients. Shapes: urgent: for leases, with connections of its own; `client` if None."""
@@ -66,7 +67,7 @@ class NodeReports:
         nodes, pods = nodes_informer(informers), pods_informer(informers)
         self._writers: dict[str, _Writer] = {
             "Lease": LeaseWriter(NodeApi(urgent or client), nodes),
-            "Node": NodeWriter(api, nodes, database_of),
+            "Node": NodeWriter(api, nodes, database_of, endpoint_of),
             "Pod": PodWriter(api, pods),
             "MirrorPod": MirrorWriter(api),
             "Event": EventWriter(api, pods, informers.of(DEVICES)),

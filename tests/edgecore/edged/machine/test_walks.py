@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -133,6 +134,7 @@ class World:
         self.now_s += 1
 
 
+@pytest.mark.timeout(60)
 @given(POLICIES, st.lists(HAPPENINGS, max_size=80))
 @settings(max_examples=150, deadline=None)
 def test_restarts_only_count_up_healthy_containers_go_on_and_a_delete_ends_all(policy, happenings):
@@ -151,6 +153,7 @@ def test_restarts_only_count_up_healthy_containers_go_on_and_a_delete_ends_all(p
     assert world.book.live == {}
 
 
+@pytest.mark.timeout(60)
 @given(st.lists(HAPPENINGS, max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_a_pod_that_always_restarts_runs_again_after_anything(happenings):

@@ -127,6 +127,7 @@ class PodSettings:
     # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
     # upstream's kubelet has it. Links are followed before a path is judged.
     allowed_host_paths: tuple[str, ...] = ("/",)
+    static_dir: str = "/etc/armadillo/manifests"  # pods of the node's own; it need not exist
     # What pods may not use, by resource (cpu, memory, ephemeral-storage, hugepages): the system's, and this agent's.
     system_reserved: dict[str, str] = field(default_factory=dict)
     kube_reserved: dict[str, str] = field(default_factory=dict)

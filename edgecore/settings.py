@@ -100,6 +100,11 @@ class PodSettings:
     cri_socket: str = "/run/containerd/containerd.sock"
     root_dir: str = "/var/lib/armadillo/pods"  # volumes, generated /etc/hosts, process sandboxes
     log_dir: str = "/var/log/pods"
+    container_log_max_size: str = "10Mi"  # a log this big is put aside, as upstream
+    container_log_max_files: int = 5  # of one container, the one in use counted
+    container_log_period_s: float = 10.0  # between two looks at all logs
+    # Links to all logs, for log shippers: a folder, "" for none; auto: /var/log/containers beside /var/log/pods.
+    container_log_links: str = "auto"
     serialize_image_pulls: bool = True  # one pull at a time on the node, as upstream
     max_parallel_image_pulls: int = 0  # if not one at a time; 0: no limit
     # Images go, the longest unused first, when their disk is fuller than the high mark, down to the low one.
@@ -162,6 +167,8 @@ class PodSettings:
     def __post_init__(self) -> None:
         """Refuse an unknown runtime."""
         require_one_of("pods.runtime", self.runtime, ("auto", "cri", "process"))
+        if self.container_log_max_files < 2:
+            raise ValueError("pods.container_log_max_files: less than 2")
         low, high = self.image_gc_low_percent, self.image_gc_high_percent
         if not 0 <= low < high <= 100:
             raise ValueError(

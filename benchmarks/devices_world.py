@@ -114,14 +114,14 @@ class World:
             time.sleep(2.5)
 
     def device_writes(self) -> int:
-        """Return how many writes of devices the API server has taken, by the collection's resourceVersion."""
-        return (
-            int(self.call("GET", f"{DEVICES}?limit=1")["metadata"]["resourceVersion"])
-            - self._others()
-        )
-
-    def _others(self) -> int:
-        return 0
+        """Return how many writes of devices cloudcore has made."""
+        port = self._plan.ports["cloudcore-metrics"]
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=self._tls, timeout=30)
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        connection.close()
+        counted = [line for line in lines if line.startswith("armadillo_device_writes_total{")]
+        return int(sum(float(line.rpartition(" ")[2]) for line in counted))
 
     def load(self, form: str, **options: Any) -> dict[str, Any]:
         """Run a publisher; return what it sent."""

@@ -189,8 +189,9 @@ def _unwrapped(key: str, value: any_pb2.Any) -> Any:
             except DecodeError as exc:
                 raise ValueError(f"configData.{key}: {exc}") from exc
             # The digits that a 32-bit float has, not those of the double next to it.
-            is_float = kind is wrappers_pb2.FloatValue and not message.value.is_integer()
-            return float(f"{message.value:.7g}") if is_float else message.value
+            if isinstance(message, wrappers_pb2.FloatValue) and not message.value.is_integer():
+                return float(f"{message.value:.7g}")
+            return message.value
     raise ValueError(f"configData.{key}: {value.type_url or 'nothing'} is no known type of value")
 
 

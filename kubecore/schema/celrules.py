@@ -168,7 +168,7 @@ class _Parser:
             return lambda scope: [item(scope) for item in items]
         kind, text = self._next()
         if kind in ("number", "text"):
-            literal = ast.literal_eval(text)
+            literal = _literal(kind, text)
             return lambda _: literal
         if kind != "name":
             raise UnsupportedRuleError(f"{text!r} is not expected")
@@ -237,6 +237,15 @@ class _Parser:
     def _need(self, text: str) -> None:
         if not self._take(text):
             raise UnsupportedRuleError(f"{text!r} is missing")
+
+
+def _literal(kind: str, text: str) -> Any:
+    if kind == "number":
+        return float(text) if set(text) & set(".eE") else int(text)
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        raise UnsupportedRuleError(f"{text[:40]} is no text") from None
 
 
 def _shortcut(parts: list[Node], *, until: bool) -> Node:

@@ -196,6 +196,9 @@ class BrokerSettings:
 
     url: str = "embedded"  # embedded | mqtt://[user:password@]host:port
     embedded_address: str = "127.0.0.1:1883"  # loopback only: it speaks plain text
+    # Of the embedded broker: users and hashes, from `edgecore broker acl`; a device may touch its own topics only.
+    # Empty: whoever reaches the port may touch everything.
+    password_file: str = ""
     reconnect_max_s: float = 10.0
 
 

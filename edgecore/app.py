@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import socket
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,10 @@ _CRI_PROGRAMS = ("containerd", "crio")
 
 def main() -> int:
     """Run edgecore; return the exit status."""
+    if sys.argv[1:2] == ["broker"]:
+        from edgecore.eventbus.access_cli import main as broker
+
+        return broker(sys.argv[2:])
     return run_daemon("edgecore", EdgeSettings, serve)
 
 

@@ -133,6 +133,7 @@ class PodSettings:
     # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
     # upstream's kubelet has it. Links are followed before a path is judged.
     allowed_host_paths: tuple[str, ...] = ("/",)
+    static_dir: str = "/etc/armadillo/manifests"  # pods of the node's own; it need not exist
     # What pods may not use, by resource (cpu, memory, ephemeral-storage, hugepages): the system's, and this agent's.
     system_reserved: dict[str, str] = field(default_factory=dict)
     kube_reserved: dict[str, str] = field(default_factory=dict)
@@ -196,6 +197,9 @@ class BrokerSettings:
 
     url: str = "embedded"  # embedded | mqtt://[user:password@]host:port
     embedded_address: str = "127.0.0.1:1883"  # loopback only: it speaks plain text
+    # Of the embedded broker: users and hashes, from `edgecore broker acl`; a device may touch its own topics only.
+    # Empty: whoever reaches the port may touch everything.
+    password_file: str = ""
     reconnect_max_s: float = 10.0
 
 

@@ -99,6 +99,7 @@ def edgecore_settings(
             # is ended or thrown away for that.
             "eviction_hard": {"memory.available": "100Mi"},
             "image_gc_high_percent": 100,
+            "static_dir": str(node.manifests),
         },
         "broker": {"url": "embedded", "embedded_address": f"127.0.0.1:{choice.broker_port}"},
     }

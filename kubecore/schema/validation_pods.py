@@ -50,9 +50,8 @@ def check_pod(pod: Object) -> list[Cause]:
             if name in seen:
                 causes.append(duplicate(f"{where}.name", name))
             seen.add(name)
-    if spec.get("ephemeralContainers"):
-        rule = "cannot be set on create"
-        causes.append(forbidden("spec.ephemeralContainers", rule))
+    for index, container in enumerate(spec.get("ephemeralContainers") or []):
+        causes += _check_container(container, f"spec.ephemeralContainers[{index}]", set(volumes))
     return causes + _check_spec(spec)
 
 

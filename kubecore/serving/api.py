@@ -7,6 +7,7 @@ import logging
 from aiohttp import web
 
 from kubecore.access import authn
+from kubecore.access.accounts import Accounts
 from kubecore.access.authn import User
 from kubecore.access.authz import Authorizer
 from kubecore.access.target import target_of
@@ -24,10 +25,10 @@ logger = logging.getLogger(__name__)
 class Api:
     """The web application."""
 
-    def __init__(self, operations: Operations, kubelets: KubeletClient) -> None:
-        self._authorizer = Authorizer(operations.store)
-        self._objects = ObjectApi(operations, self._authorizer, kubelets)
-        self._documents = DocumentApi(operations.registry)
+    def __init__(self, operations: Operations, kubelets: KubeletClient, accounts: Accounts) -> None:
+        self._authorizer, self._accounts = Authorizer(operations.store), accounts
+        self._objects = ObjectApi(operations, self._authorizer, kubelets, accounts)
+        self._documents = DocumentApi(operations.registry, accounts)
 
     def application(self) -> web.Application:
         """Return the aiohttp application, to be run once."""
@@ -57,7 +58,7 @@ class Api:
         return self._documents.serve(request, target)
 
     def _user(self, request: web.Request) -> User:
-        user = authn.user_of(request)
+        user = authn.user_of(request, self._accounts)
         wanted, needed = authn.impersonated(request)
         for target in needed:
             self._authorizer.require(user, target)

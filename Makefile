@@ -8,7 +8,7 @@ up:
 	$(RUN) python -m armadillo up $(ARGS)
 down: ; @deploy/down.sh $(ARGS)
 test: ; $(DEV) python -m pytest $(ARGS)
-test-purepy: ; $(DEV) env SYNCCORE_PUREPY=1 python -m pytest --purepy -m "not e2e" $(ARGS)
+test-purepy: ; $(DEV) env SYNCCORE_PUREPY=1 python -m pytest --purepy -m "not e2e and not faults" $(ARGS)
 test-asan: ; $(DEV) deploy/asan.sh $(ARGS)
 # SECONDS is a variable of some shells, so only what is said on the command line counts.
 fuzz: ; $(DEV) deploy/fuzz.sh $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)
@@ -16,5 +16,5 @@ faults: ; $(DEV) python -m tests.faults --seconds $(or $(SECONDS),600) --seed $(
 lint: ; $(DEV) sh -c "ruff format --check . && ruff check . && lint-imports"
 type: ; $(DEV) mypy
 proto: ; $(DEV) deploy/proto.sh
-bench: ; $(DEV) sh -c "python benchmarks/memory.py $(ARGS) && python benchmarks/sync.py $(ARGS)"
+bench: ; $(DEV) sh -c "python benchmarks/memory.py $(ARGS) && python benchmarks/sync.py $(ARGS) && python benchmarks/pods.py $(ARGS)"
 clean: ; @deploy/clean.sh $(ARGS)

@@ -4,13 +4,15 @@ contexts, credentials and proxies are those the user has already.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+
+from armadillo.devicetext import table
+from armadillo.edge_devices import device_app, kubectl, twin_app
+from armadillo.kubectl import Kubectl, KubectlError
 
 # Set by cloudcore on each node that runs edgecore.
 EDGE_LABEL = "armadillo.edge/agent"
@@ -20,13 +22,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help=f"Edge nodes of a cluster ({LATER}).",
+    help=f"Edge nodes and devices of a cluster ({LATER}).",
 )
+app.add_typer(twin_app, name="twin")
+app.add_typer(device_app, name="device")
 
 
 @app.callback(invoke_without_command=True)
-def _root(context: typer.Context) -> None:
-    """Edge nodes of a cluster."""
+def _root(
+    context: typer.Context,
+    kube_context: Annotated[str, typer.Option("--context", help="Context of the kubeconfig.")] = "",
+    kubeconfig: Annotated[str, typer.Option("--kubeconfig", help="Path of the kubeconfig.")] = "",
+) -> None:
+    """Edge nodes and devices of a cluster."""
+    given = {"--context": kube_context, "--kubeconfig": kubeconfig}
+    context.obj = Kubectl([word for flag, text in given.items() if text for word in (flag, text)])
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -41,20 +51,18 @@ def show_version() -> None:
 
 
 @app.command()
-def status() -> None:
+def status(context: typer.Context) -> None:
     """List the edge nodes with their state and pods."""
-    nodes = _kubectl("get", "nodes", "-l", EDGE_LABEL)
-    pods = _kubectl("get", "pods", "--all-namespaces")
+    calls = kubectl(context)
+    nodes = calls.items("get", "nodes", "-l", EDGE_LABEL)
+    pods = calls.items("get", "pods", "--all-namespaces")
     counts: dict[str, int] = {}
     for pod in pods:
         node = pod.get("spec", {}).get("nodeName", "")
         counts[node] = counts.get(node, 0) + 1
     rows = [("NODE", "READY", "PODS", "VERSION", "RUNTIME")]
     rows += [_row(node, counts) for node in nodes]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("   ".join(padded).rstrip())
+    typer.echo(table(rows))
 
 
 def _row(node: dict[str, Any], counts: dict[str, int]) -> tuple[str, str, str, str, str]:
@@ -66,19 +74,15 @@ def _row(node: dict[str, Any], counts: dict[str, int]) -> tuple[str, str, str, s
     return name, ready, str(counts.get(name, 0)), about.get("kubeletVersion", ""), runtime
 
 
-def _kubectl(*args: str) -> list[dict[str, Any]]:
-    command = ["kubectl", *args, "-o", "json"]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
-    except FileNotFoundError:
-        typer.echo("kubectl-edge: kubectl is not on the PATH", err=True)
-        raise typer.Exit(1) from None
-    if done.returncode != 0:
-        raise typer.Exit(done.returncode)  # kubectl has said why
-    items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
-    return items
-
-
 def main() -> None:
     """Run the plugin."""
-    sys.exit(app())
+    try:
+        sys.exit(app())
+    except KubectlError as exc:
+        if exc.said:
+            typer.echo(f"kubectl-edge: {exc.said}", err=True)
+        sys.exit(exc.status)
+
+
+if __name__ == "__main__":
+    main()

@@ -211,7 +211,7 @@ def main() -> int:
         print("memory: kubectl is not installed", file=sys.stderr)
         return EXIT_USAGE
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
+        signal.signal(number, end_from_outside)
     try:
         figures, details = measure(arguments.runtime, arguments.pods, arguments.settle)
     except BenchmarkError as exc:
@@ -273,7 +273,7 @@ def _within(timeout_s: float, condition: Callable[[], bool]) -> bool:
     return True
 
 
-def _end(*_: object) -> None:
+def end_from_outside(*_: object) -> None:
     """End from outside, once: what was started is being stopped then, and that must not be cut short."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,15 @@ def descendants(processes: dict[int, Process], root: int) -> list[Process]:
         below.extend(children)
         parents = {child.pid for child in children}
     return below
+
+
+def cpu_s(pid: int) -> float:
+    """Return the seconds of CPU that process `pid` has used, 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rss_mib(processes: Iterable[Process]) -> float:

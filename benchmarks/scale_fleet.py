@@ -91,10 +91,13 @@ class SimulatedNode:
     def start(self, within_s: float) -> None:
         self._task = asyncio.create_task(self._run(within_s))
 
-    def stop(self) -> None:
+    def stop(self) -> float:
+        """End it; return within which time EdgeHub would dial again if its link had been lost."""
         assert self._task
+        link = self.hub._link if self.hub is not None else None
         self._task.cancel()
         self.hub = None
+        return max(JITTER_S, link.spread_s if link is not None else 0.0)
 
     async def _run(self, within_s: float) -> None:
         await asyncio.sleep(random.uniform(0, within_s))
@@ -135,10 +138,12 @@ async def main() -> None:
                     0
                 )  # thousands of channels take longer to close than the machine to forget them
             for node in nodes:
-                if word in ("cut", "pause"):
+                if word == "cut":
+                    node.start(node.stop())
+                elif word == "pause":
                     node.stop()
-                if word in ("cut", "resume"):
-                    node.start(JITTER_S if word == "cut" else 0.0)
+                elif word == "resume":
+                    node.start(0.0)
             said = None
             command = asyncio.create_task(commands.readline())
         live = [node for node in nodes if node.hub is not None and node.hub.in_sync]

@@ -8,3 +8,4 @@ stubs() { # stubs PACKAGE_FOLDER SOURCE_FOLDER FILE
 }
 stubs synccore/pb proto/armadillo/sync/v1 sync.proto
 stubs edgecore/edged/cri/pb proto/cri/runtime/v1 api.proto
+stubs edgecore/edged/probes/pb proto/grpc/health/v1 health.proto

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from devicemodels.objects import Device, DeviceModel, ModelProperty
+from devicemodels.objects import Device, DeviceModel, ModelProperty, Reporting
 from devicemodels.values import DeviceModelError, has_range, parse_desired, parse_limit, quoted
 
 
@@ -23,7 +23,8 @@ def check_model(model: DeviceModel) -> list[Problem]:
     """Return everything that is wrong in a device model; empty if it can be used."""
     found = _check_names("spec.properties", (p.name for p in model.spec.properties))
     for index, prop in enumerate(model.spec.properties):
-        found += _check_limits(f"spec.properties[{index}]", prop)
+        path = f"spec.properties[{index}]"
+        found += _check_limits(path, prop) + _check_reporting(path, prop, prop.reporting)
     return found
 
 
@@ -36,7 +37,9 @@ def check_device(device: Device, model: DeviceModel) -> list[Problem]:
         if typed is None:
             absent = f"{quoted(prop.name)} is not a property of model {model.metadata.name}"
             found.append(Problem(f"{path}.name", absent))
-        elif prop.desired is not None:
+            continue
+        found += _check_reporting(path, typed, prop.reporting)
+        if prop.desired is not None:
             try:
                 parse_desired(device.id, typed, prop.desired.value)
             except DeviceModelError as exc:
@@ -60,10 +63,24 @@ def _check_names(path: str, names: Iterable[str]) -> list[Problem]:
     return found
 
 
+def _check_reporting(path: str, prop: ModelProperty, policy: Reporting | None) -> list[Problem]:
+    if policy is None or not policy.dead_band:
+        return []
+    where = f"{path}.reporting.deadBand"
+    if not has_range(prop):
+        return [Problem(where, f"means nothing for a property of type {prop.type}")]
+    try:
+        low = parse_limit(prop, policy.dead_band)
+    except ValueError as exc:
+        return [Problem(where, f"{quoted(policy.dead_band)} {exc}")]
+    return [Problem(where, f"{policy.dead_band} is less than 0")] if low < 0 else []
+
+
 def _check_limits(path: str, prop: ModelProperty) -> list[Problem]:
     if not has_range(prop):
         return []
-    found, limits = [], []
+    found: list[Problem] = []
+    limits: list[int | float] = []
     for side, text in (("minimum", prop.minimum), ("maximum", prop.maximum)):
         if not text:
             continue
@@ -71,7 +88,7 @@ def _check_limits(path: str, prop: ModelProperty) -> list[Problem]:
             limits.append(parse_limit(prop, text))
         except ValueError as exc:
             found.append(Problem(f"{path}.{side}", f"{quoted(text)} {exc}"))
-    if len(limits) == 2 and float(limits[0]) > float(limits[1]):
+    if len(limits) == 2 and limits[0] > limits[1]:
         above = f"{prop.minimum} is more than the maximum of {prop.maximum}"
         found.append(Problem(f"{path}.minimum", above))
     return found

@@ -13,39 +13,71 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct, structs
 
-from devicemodels.objects import Device, DeviceModel, ModelProperty, StatusTwin, TwinValue
-from devicemodels.values import DeviceModelError, parse_desired, parse_value, same_value
+from corekit.timestamps import rfc3339
+from devicemodels.objects import (
+    Device,
+    DeviceModel,
+    DeviceProperty,
+    ModelProperty,
+    StatusTwin,
+    TwinValue,
+)
+from devicemodels.values import AccessModeError, DeviceModelError, parse_desired, parse_value
+from devicemodels.writes import (
+    INVALID,
+    READ_ONLY,
+    Asked,
+    PropertyTwin,
+    Stamped,
+    answered,
+    ask,
+    expire,
+    must_be_told,
+    refuse_asked,
+    refused_by_device,
+    set_locally,
+)
+
+__all__ = [
+    "REFRESH_MS",
+    "STATES",
+    "Change",
+    "Merged",
+    "PropertyTwin",
+    "Reading",
+    "Stamped",
+    "Twin",
+    "come_back",
+    "decode_twin",
+    "encode_twin",
+    "expire_writes",
+    "merge_readings",
+    "merge_state",
+    "settle",
+    "status_twins",
+    "take_desired",
+    "type_word",
+    "unsynced",
+]
 
 # An unchanged value repeated by a device moves its time, and so the disk and the cloud, only this often.
 REFRESH_MS = 60_000
 STATES = ("online", "offline", "ok", "unknown", "unhealthy")
 
 
-class Stamped(Struct, frozen=True):
-    """A value and when the edge got it."""
-
-    value: str
-    time_ms: int
-
-
-class PropertyTwin(Struct, frozen=True, omit_defaults=True):
-    """The twin of one property. The counts are what MQTT calls versions: cloud's and edge's changes."""
-
-    desired: Stamped | None = None
-    observed_desired: Stamped | None = None
-    reported: Stamped | None = None
-    desired_count: int = 0
-    local_count: int = 0
-    reported_count: int = 0
-
-
 class Twin(Struct, frozen=True, omit_defaults=True):
-    """The twin of one device; `uid` keeps a device that was made anew from inheriting the old one's."""
+    """The twin of one device; `uid` keeps a device that was made anew from inheriting the old one's.
+
+    Shapes:  generation: of the Device's spec whose desired values were taken.
+             owed: the cloud has not been told of the newest change yet.
+    """
 
     uid: str
     properties: dict[str, PropertyTwin] = {}
     state: str = ""
     online_ms: int = 0  # when it last said it was online; 0: never
+    generation: int = 0
+    owed: bool = False
 
 
 class Change(NamedTuple):
@@ -71,10 +103,11 @@ class Merged(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one request says of one property; None: nothing."""
+    """What one request says of one property; None: nothing. `refused`: why the device will not take the value."""
 
     reported: str | None = None
     observed_desired: str | None = None
+    refused: str | None = None
 
 
 def take_desired(twin: Twin, device: Device, model: DeviceModel, now_ms: int) -> Merged:
@@ -85,28 +118,31 @@ def take_desired(twin: Twin, device: Device, model: DeviceModel, now_ms: int) ->
     properties = {n: p for n, p in twin.properties.items() if model.property(n) is not None}
     touched = {n: Change(p, None) for n, p in twin.properties.items() if n not in properties}
     refused: list[DeviceModelError] = []
-    asked = {p.name: p.desired.value for p in device.spec.properties if p.desired is not None}
     for prop in model.spec.properties:
         before = properties.get(prop.name, PropertyTwin())
-        try:
-            if (value := asked.get(prop.name)) is not None:
-                parse_desired(device.id, prop, value)
-        except DeviceModelError as exc:
-            refused.append(exc)
-            continue
-        after = _ask(before, value, now_ms)
+        after = _take(before, device, prop, now_ms, refused)
         if after is not before:
             properties[prop.name] = after
             touched[prop.name] = Change(twin.properties.get(prop.name), after)
     changed = structs.replace(twin, properties=properties) if touched else twin
+    if changed.generation != device.metadata.generation:
+        changed = structs.replace(changed, generation=device.metadata.generation)
     return Merged(changed, touched, refused)
 
 
 def merge_readings(
-    twin: Twin, device_id: str, model: DeviceModel, readings: Mapping[str, Reading], now_ms: int
+    twin: Twin,
+    device_id: str,
+    model: DeviceModel,
+    readings: Mapping[str, Reading],
+    now_ms: int,
+    *,
+    device: Device | None = None,
+    linked: bool = True,
 ) -> Merged:
     """Merge what a device or a local program says; all of it or, on the first bad property, none.
 
+    Shapes:  device: whose conflict rules hold; None: the defaults. linked: the cloud can see it now.
     Raises:  DeviceModelError: naming device, property, value and limit.
     """
     properties = dict(twin.properties)
@@ -117,10 +153,41 @@ def merge_readings(
             known = f"is not in its model {model.metadata.name}"
             raise DeviceModelError(device_id, name[:64], known)
         last = properties.get(name)
-        current = _read(last or PropertyTwin(), device_id, prop, reading, now_ms)
+        rule = device.property(name).conflict if device else "Cloud"
+        current = _read(last or PropertyTwin(), device_id, prop, reading, now_ms, linked=linked)
+        if reading.reported is not None:
+            current = answered(current, prop, rule, now_ms, linked=linked)
         properties[name] = current
         touched[name] = Change(last, current)
     return Merged(structs.replace(twin, properties=properties), touched, [])
+
+
+def expire_writes(twin: Twin, device: Device, now_ms: int) -> Twin:
+    """Return the twin with every write expired whose time is up; the same one if there is none."""
+    offline = twin.state == "offline"
+    late = {}
+    for name, held in twin.properties.items():
+        timeout_s = device.property(name).write_timeout_seconds
+        if (after := expire(held, timeout_s, now_ms, offline=offline)) is not held:
+            late[name] = after
+    return structs.replace(twin, properties={**twin.properties, **late}) if late else twin
+
+
+def settle(twin: Twin) -> Twin:
+    """Return the twin with no property contested: the cloud has seen what was changed here."""
+    if not any(held.contested for held in twin.properties.values()):
+        return twin
+    seen = {n: structs.replace(p, contested=False) for n, p in twin.properties.items()}
+    return structs.replace(twin, properties=seen)
+
+
+def come_back(twin: Twin, now_ms: int) -> Twin:
+    """Return the twin of a device that was heard; one that had gone is online again."""
+    if twin.state in ("", "offline", "unknown"):
+        return structs.replace(twin, state="online", online_ms=now_ms)
+    if 0 <= now_ms - twin.online_ms < REFRESH_MS or twin.state not in ("online", "ok"):
+        return twin
+    return structs.replace(twin, online_ms=now_ms)
 
 
 def merge_state(twin: Twin, state: str, now_ms: int) -> Twin | None:
@@ -135,14 +202,13 @@ def merge_state(twin: Twin, state: str, now_ms: int) -> Twin | None:
     return structs.replace(twin, state=word, online_ms=online_ms)
 
 
-def unsynced(twin: Twin, model: DeviceModel) -> dict[str, str]:
+def unsynced(twin: Twin, model: DeviceModel, device: Device | None = None) -> dict[str, str]:
     """Return the values the device still has to take: observed desired, and not reported as such."""
     waiting = {}
     for name, held in twin.properties.items():
         prop, want = model.property(name), held.observed_desired
-        if prop is None or want is None:
-            continue
-        if held.reported is None or not same_value(prop, want.value, held.reported.value):
+        rule = device.property(name).conflict if device else "Cloud"
+        if prop is not None and want is not None and must_be_told(held, prop, rule):
             waiting[name] = want.value
     return waiting
 
@@ -152,11 +218,18 @@ def status_twins(twin: Twin, model: DeviceModel) -> tuple[StatusTwin, ...]:
     listed = []
     for prop in model.spec.properties:
         held = twin.properties.get(prop.name)
-        if held is None or (held.reported is None and held.observed_desired is None):
+        if held is None or not (held.reported or held.observed_desired or held.phase):
             continue
-        reported, observed = _text(prop, held.reported), _text(prop, held.observed_desired)
         listed.append(
-            StatusTwin(property_name=prop.name, reported=reported, observed_desired=observed)
+            StatusTwin(
+                property_name=prop.name,
+                reported=_text(prop, held.reported),
+                observed_desired=_text(prop, held.observed_desired),
+                phase=held.phase,
+                reason=held.reason,
+                message=held.message,
+                since=rfc3339(held.since_ms / 1000) if held.since_ms else "",
+            )
         )
     return tuple(listed)
 
@@ -176,32 +249,56 @@ def type_word(prop: ModelProperty) -> str:
     return prop.type.lower()
 
 
-def _ask(before: PropertyTwin, value: str | None, now_ms: int) -> PropertyTwin:
-    if (before.desired.value if before.desired else None) == value:
-        return before  # the cloud's value did not change: a local one stays in force
-    if value is None:
-        return structs.replace(before, desired=None, observed_desired=None)
-    stamped = Stamped(value, now_ms)
-    count = before.desired_count + 1
-    return structs.replace(before, desired=stamped, observed_desired=stamped, desired_count=count)
+def _take(
+    before: PropertyTwin,
+    device: Device,
+    prop: ModelProperty,
+    now_ms: int,
+    refused: list[DeviceModelError],
+) -> PropertyTwin:
+    spec = device.property(prop.name)
+    asked = _asked(spec)
+    if asked is not None:
+        try:
+            parse_desired(device.id, prop, asked.value)
+        except DeviceModelError as exc:
+            refused.append(exc)
+            reason = READ_ONLY if isinstance(exc, AccessModeError) else INVALID
+            return refuse_asked(before, asked, reason, exc.problem, now_ms)
+    return ask(before, asked, spec.conflict, now_ms)
+
+
+def _asked(spec: DeviceProperty) -> Asked | None:
+    if spec.desired is None:
+        return None
+    text = spec.desired.metadata.get("timestamp", "")
+    # 2^53 ms is the year 287396: what is longer is no time.
+    asked_ms = int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else 0
+    return Asked(spec.desired.value, asked_ms)
 
 
 def _read(
-    before: PropertyTwin, device_id: str, prop: ModelProperty, reading: Reading, now_ms: int
+    before: PropertyTwin,
+    device_id: str,
+    prop: ModelProperty,
+    reading: Reading,
+    now_ms: int,
+    *,
+    linked: bool,
 ) -> PropertyTwin:
     after = before
-    if reading.observed_desired is not None:
-        parse_desired(device_id, prop, reading.observed_desired)
-        stamped = _stamp(before.observed_desired, reading.observed_desired, now_ms)
-        if stamped is not before.observed_desired:
-            count = before.local_count + 1
-            after = structs.replace(after, observed_desired=stamped, local_count=count)
+    if (wanted := reading.observed_desired) is not None:
+        parse_desired(device_id, prop, wanted)
+        stamped = _stamp(before.observed_desired, wanted, now_ms)
+        after = set_locally(after, wanted, now_ms, linked=linked, stamped=stamped)
     if reading.reported is not None:
         parse_value(device_id, prop, reading.reported)
         stamped = _stamp(before.reported, reading.reported, now_ms)
         if stamped is not before.reported:
             count = before.reported_count + 1
             after = structs.replace(after, reported=stamped, reported_count=count)
+    if reading.refused is not None:
+        after = refused_by_device(after, reading.refused, now_ms)
     return after
 
 

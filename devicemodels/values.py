@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import math
 import re
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from corekit.errors import DeviceError
 from devicemodels.objects import ModelProperty, ValueType
 
-Value = int | float | bool | str | bytes
+# What a JSON value reads as is anything; the others are what their names say.
+Value = int | float | bool | str | bytes | list[Any] | dict[str, Any] | None
 
 # A twin value lives in an object of at most 1.5 MiB together with every other property of its device.
 MAX_VALUE_BYTES = 64 << 10
@@ -75,9 +80,12 @@ def same_value(prop: ModelProperty, one: str, other: str) -> bool:
         return False
 
 
-def parse_limit(prop: ModelProperty, text: str) -> Value:
-    """Return a `minimum` or `maximum` as a number of the property's type. Raises: ValueError."""
-    return _PARSERS[prop.type](text)
+def parse_limit(prop: ModelProperty, text: str) -> int | float:
+    """Return a `minimum`, `maximum` or `deadBand` as a number of the property's type. Raises: ValueError."""
+    limit = _PARSERS[prop.type](text)
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        raise ValueError("is not a number")
+    return limit
 
 
 def has_range(prop: ModelProperty) -> bool:
@@ -93,20 +101,27 @@ def quoted(text: str) -> str:
 def _check_range(prop: ModelProperty, value: Value) -> None:
     if not has_range(prop) or not isinstance(value, int | float):
         return
-    unit = f" {prop.unit}" if prop.unit else ""
-    # A model whose own limit is no number is refused by `rules`; here it limits nothing.
-    if (low := _limit(prop, prop.minimum)) is not None and value < low:
+    low, high = limits(prop.type, prop.minimum, prop.maximum)
+    if low is not None and value < low:
+        unit = f" {prop.unit}" if prop.unit else ""
         raise ValueError(f"is less than the minimum of {prop.minimum}{unit}")
-    if (high := _limit(prop, prop.maximum)) is not None and value > high:
+    if high is not None and value > high:
+        unit = f" {prop.unit}" if prop.unit else ""
         raise ValueError(f"is more than the maximum of {prop.maximum}{unit}")
 
 
-def _limit(prop: ModelProperty, text: str) -> int | float | None:
-    try:
-        limit = _PARSERS[prop.type](text) if text else None
-    except ValueError:
-        return None
-    return limit if isinstance(limit, int | float) else None
+# Asked for every value that comes in; the key is three short texts, and a node has some hundred of them.
+@functools.lru_cache(maxsize=4096)
+def limits(kind: ValueType, minimum: str, maximum: str) -> tuple[float | None, float | None]:
+    """Return the range of a numeric property; a limit that is no number limits nothing (`rules` refuses it)."""
+    found: list[float | None] = []
+    for text in (minimum, maximum):
+        try:
+            limit = _PARSERS[kind](text) if text else None
+        except ValueError:
+            limit = None
+        found.append(limit if isinstance(limit, int | float) else None)
+    return found[0], found[1]
 
 
 def _parse_int(text: str) -> int:
@@ -156,6 +171,14 @@ def _parse_string(text: str) -> str:
     return text
 
 
+def _parse_json(text: str) -> Value:
+    try:
+        value: Value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise ValueError("is not JSON") from None
+    return value
+
+
 def _parse_stream(_text: str) -> str:
     raise ValueError("cannot be held: a STREAM property has no twin value")
 
@@ -167,5 +190,6 @@ _PARSERS: dict[ValueType, Callable[[str], Value]] = {
     "BOOLEAN": _parse_boolean,
     "STRING": _parse_string,
     "BYTES": _parse_bytes,
+    "JSON": _parse_json,
     "STREAM": _parse_stream,
 }

@@ -48,7 +48,8 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     address = node_address(settings)
     store = MetaStore(Path(settings.store.path), settings.store, node_name=node)
     events = rejection_events(node)
-    hub = EdgeHub(settings.hub, node, store, samples=SampleBuffer(store), event_of=events)
+    samples = SampleBuffer(store)
+    hub = EdgeHub(settings.hub, node, store, samples=samples, event_of=events)
     runtime = choose_runtime(settings.pods, node)
     bus = EventBus(settings.broker, node)
     components: list[Component] = [store]
@@ -56,7 +57,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         components.append(EmbeddedBroker(settings.broker))
     components += [
         bus,
-        DeviceTwin(store, bus, node, uplink=hub),
+        DeviceTwin(store, bus, node, uplink=hub, samples=samples),
         Edged(
             settings.pods,
             node_name=node,

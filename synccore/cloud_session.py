@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from synccore.asking import Answers, Asked
+from synccore.buckets import differing
 from synccore.codec import encode_batch
 from synccore.errors import LimitError, UnexpectedMessageError, VersionMismatchError
 from synccore.index import RecordIndex
@@ -26,8 +27,10 @@ from synccore.messages import (
     Rejected,
     ReportAll,
     State,
+    Summary,
     Synced,
     TunnelOpened,
+    Wanted,
     Welcome,
 )
 from synccore.session import Session, Step
@@ -86,6 +89,7 @@ class CloudSession(Session[CloudMessage]):
         self._read: Callable[[ObjectKey], Delta | None] = lambda _key: None
         self._inventory = bytearray()
         self._inventory_done = False
+        self._wanted = b""  # bits of the buckets that the inventory lists; empty: all
         # Key -> the id of its newest change: a key that changes again before it was sent is sent once.
         self._pending: dict[Lane, dict[ObjectKey, int]] = {Lane.PODS: {}, Lane.TWINS: {}}
         self._next_change_id: Callable[[], int] = lambda: 0
@@ -194,6 +198,13 @@ class CloudSession(Session[CloudMessage]):
         self._hello = hello
         return [Joining(hello)]
 
+    def _on_summary(self, summary: Summary, _now: float) -> list[Any]:
+        if self._inventory_done or self._inventory or self._wanted:
+            raise UnexpectedMessageError("Summary that is not first", self.state.name)
+        self._wanted = differing(self._index.entries(), summary.digests)
+        self._outgoing.append(Wanted(self._wanted))
+        return []
+
     def _on_inventory(self, inventory: Inventory, _now: float) -> list[Any]:
         if self._inventory_done:
             raise UnexpectedMessageError("Inventory after the last page", self.state.name)
@@ -204,7 +215,7 @@ class CloudSession(Session[CloudMessage]):
         if len(self._inventory) > MAX_INVENTORY_BYTES:
             raise LimitError("inventory bytes", len(self._inventory), MAX_INVENTORY_BYTES)
         if inventory.last:
-            difference = self._index.difference(bytes(self._inventory))
+            difference = self._index.difference(bytes(self._inventory), self._wanted)
             self._inventory.clear()
             self._forget = difference.forget
             # What others refer to goes first: a pod must not start without the ConfigMap that exists.
@@ -231,6 +242,7 @@ class CloudSession(Session[CloudMessage]):
     _STEPS: ClassVar[dict[tuple[State, type], Step]] = {
         **Session._STEPS,
         (State.JOINING, Hello): _on_hello,
+        (State.SYNCING, Summary): _on_summary,
         (State.SYNCING, Inventory): _on_inventory,
         (State.SYNCING, Rejected): _on_rejected,
         (State.LIVE, Rejected): _on_rejected,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from synccore.asking import Questions
-from synccore.errors import LimitError, VersionMismatchError
+from synccore.buckets import ENTRY_BYTES, MIN_SUMMARIZED, check_wanted, select, summarize
+from synccore.errors import LimitError, UnexpectedMessageError, VersionMismatchError
 from synccore.messages import (
     MAX_INVENTORY_PAGE_BYTES,
     PROTOCOL_VERSION,
@@ -21,8 +22,10 @@ from synccore.messages import (
     Rejected,
     ReportAll,
     State,
+    Summary,
     Synced,
     TunnelOpen,
+    Wanted,
     Welcome,
 )
 from synccore.session import Session, Step
@@ -58,6 +61,8 @@ class EdgeSession(Session[EdgeMessage]):
     def __init__(self, hello: Hello, inventory: Callable[[], bytes], now: float) -> None:
         super().__init__(now, JOIN_HEARTBEAT_S, window_frames=1)
         self._inventory = inventory
+        # Until the cloud says which buckets it wants to see. No frame comes before that, so they stay true.
+        self._summary = self._entries = b""
         # Over how long to spread the first dial once this link is lost; every Pong brings it up to date.
         self.spread_s = 0.0
         self._questions = Questions()
@@ -93,15 +98,28 @@ class EdgeSession(Session[EdgeMessage]):
             self._ping()
         )  # before all else: it measures the link while that is empty
         if not welcome.in_sync:
-            self._queue_inventory()
+            entries = self._inventory()
+            if len(entries) > MIN_SUMMARIZED * ENTRY_BYTES:
+                self._summary, self._entries = summarize(entries), entries
+                self._outgoing.append(Summary(self._summary))
+            else:
+                self._queue_inventory(entries)
         return [Joined(welcome.in_sync, welcome.session_id)]
 
     def _on_pong(self, pong: Pong, now: float) -> list[Any]:
         self.spread_s = pong.spread_s
         return super()._on_pong(pong, now)
 
-    def _queue_inventory(self) -> None:
-        entries = self._inventory()
+    def _on_wanted(self, wanted: Wanted, _now: float) -> list[Any]:
+        if not self._summary:
+            raise UnexpectedMessageError("Wanted that answers no Summary", self.state.name)
+        check_wanted(wanted.buckets, self._summary)
+        entries = select(self._entries, wanted.buckets)
+        self._summary = self._entries = b""
+        self._queue_inventory(entries)
+        return []
+
+    def _queue_inventory(self, entries: bytes) -> None:
         starts = range(0, max(len(entries), 1), MAX_INVENTORY_PAGE_BYTES)
         for start in starts:
             page = entries[start : start + MAX_INVENTORY_PAGE_BYTES]
@@ -122,6 +140,7 @@ class EdgeSession(Session[EdgeMessage]):
         (State.JOINING, Welcome): _on_welcome,
         (State.SYNCING, Pong): _on_pong,
         (State.LIVE, Pong): _on_pong,
+        (State.SYNCING, Wanted): _on_wanted,
         (State.SYNCING, Synced): _on_synced,
         (State.SYNCING, ReportAll): _on_report_all,
         (State.LIVE, ReportAll): _on_report_all,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import NamedTuple
 
+from synccore.buckets import check_selected, select
 from synccore.codec import diff_entries, digest_entries, pack_entries
 from synccore.messages import ObjectKey
 
@@ -72,10 +73,15 @@ class RecordIndex:
         """Return 16 bytes that are equal on two sides exactly if their records are."""
         return digest_entries(self.entries())
 
-    def difference(self, remote: bytes) -> Difference:
+    def difference(self, remote: bytes, wanted: bytes = b"") -> Difference:
         """Return what to send and what to forget so that a side with inventory `remote` equals this one.
 
-        Raises:  FrameError: `remote` is not a sorted inventory.
+        Shapes:  wanted: bits of the buckets that `remote` lists; empty: it lists all.
+        Raises:  FrameError: `remote` is not a sorted inventory, or lists what was not wanted.
         """
-        send, forget = diff_entries(self.entries(), remote)
+        local = self.entries()
+        if wanted:
+            check_selected(remote, wanted)
+            local = select(local, wanted)
+        send, forget = diff_entries(local, remote)
         return Difference([self._entries[hashed][0] for hashed in send], forget)

@@ -137,6 +137,20 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What the buckets of the inventory hold, in 8 bytes each, so that only those that differ need be listed."""
+
+    digests: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Bits of the buckets that the inventory should list."""
+
+    buckets: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A numbered, encoded batch of one lane.
 
@@ -259,6 +273,7 @@ class TunnelClosed:
 TunnelMessage = TunnelOpen | TunnelOpened | TunnelBytes | TunnelClosed
 EdgeMessage = (
     Hello
+    | Summary
     | Inventory
     | Frame
     | Ack
@@ -273,6 +288,7 @@ EdgeMessage = (
 )
 CloudMessage = (
     Welcome
+    | Wanted
     | Frame
     | Ack
     | Synced

@@ -103,6 +103,8 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             spread_ms=round(x.spread_s * 1000),
         ),
     ),
+    m.Summary: ("summary", lambda x: pb.Summary(digests=x.digests)),
+    m.Wanted: ("wanted", lambda x: pb.Wanted(buckets=x.buckets)),
     m.Inventory: ("inventory", lambda x: pb.Inventory(entries=x.entries, last=x.last)),
     m.Frame: (
         "frame",
@@ -174,6 +176,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
         protocol=x.protocol,
         spread_s=x.spread_ms / 1000,
     ),
+    "summary": lambda x: m.Summary(x.digests),
+    "wanted": lambda x: m.Wanted(x.buckets),
     "inventory": lambda x: m.Inventory(entries=x.entries, last=x.last),
     "frame": lambda x: m.Frame(
         _lane(x.lane), x.number, x.batch, _compression(x.compression), x.raw_bytes

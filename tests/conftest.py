@@ -15,14 +15,11 @@ COMPILED = pytest.param("synccore._codec", id="compiled", marks=pytest.mark.comp
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", action="store_true", help="also run the fault harness (2 minutes)")
     parser.addoption("--purepy", action="store_true", help="deselect tests of the compiled codec")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     marks = {"compiled"} if config.getoption("--purepy") else set()
-    # Whole processes and seeded timing: not in every run until it was clean on many machines.
-    marks |= set() if config.getoption("--faults") else {"faults"}
     gone = [item for item in items if marks & {mark.name for mark in item.iter_markers()}]
     if gone:
         config.hook.pytest_deselected(items=gone)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from cloudcore.devicecontroller import conditions
+from cloudcore.devicecontroller.conditions import Seen
 from devicemodels.objects import (
     Condition,
     Device,
@@ -41,18 +43,21 @@ class _Identity(msgspec.Struct, rename="camel"):
     generation: int = 0
 
 
-class _Conditions(msgspec.Struct):
-    conditions: tuple[Condition, ...] = ()
-
-
 class _Loose(msgspec.Struct):
     """A Device whose spec may be anything."""
 
     metadata: _Identity = msgspec.field(default_factory=_Identity)
-    status: _Conditions = msgspec.field(default_factory=_Conditions)
+    status: Seen = msgspec.field(default_factory=Seen)
+
+
+class _Unconditioned(msgspec.Struct):
+    """A Device whose status may be anything too."""
+
+    metadata: _Identity = msgspec.field(default_factory=_Identity)
 
 
 _loose = msgspec.json.Decoder(_Loose)
+_unconditioned = msgspec.json.Decoder(_Unconditioned)
 
 
 def judge(
@@ -102,33 +107,39 @@ def refs_of(body: bytes) -> Refs:
     return Refs(device.spec.node_name, device.model_name)
 
 
-def condition_patch(uid: str, body: bytes, judgement: Judgement, now: str) -> bytes | None:
-    """Return the merge patch for `devices/{name}/status`, or None if it says this already.
+def condition_patch(
+    uid: str, body: bytes, judgement: Judgement, now: str, *, node_lost: bool = False
+) -> bytes | None:
+    """Return the merge patch for `devices/{name}/status` with all conditions, or None if it says them already.
 
-    Units:   now: RFC 3339; becomes lastTransitionTime if the condition's status flips.
+    Units:   now: RFC 3339; becomes lastTransitionTime of a condition whose status flips.
     """
-    try:
-        loose = _loose.decode(body)
-    except (
-        msgspec.DecodeError
-    ):  # status is what others wrote; a broken list of conditions is replaced
-        loose = _Loose()
-    generation = loose.metadata.generation
-    held = next((c for c in loose.status.conditions if c.type == ACCEPTED), None)
-    status = "True" if judgement.accepted else "False"
-    wanted = Condition(
-        type=ACCEPTED,
-        status=status,
-        reason=judgement.reason,
-        message=judgement.message,
-        last_transition_time=held.last_transition_time if held and held.status == status else now,
-        observed_generation=generation,
+    loose = _read(body)
+    generation, seen = loose.metadata.generation, loose.status
+    accepted = Condition(
+        ACCEPTED,
+        "True" if judgement.accepted else "False",
+        judgement.reason,
+        judgement.message,
     )
-    if wanted == held:
+    said_online = conditions.online(seen, node=refs_of(body).node, node_lost=node_lost)
+    wanted = [accepted, said_online, conditions.synced(seen)]
+    merged = conditions.merge(seen.conditions, wanted, generation, now)
+    if merged == list(seen.conditions):
         return None
-    others = [c for c in loose.status.conditions if c.type != ACCEPTED]
-    changed = {"observedGeneration": generation, "conditions": [*others, wanted]}
+    changed = {"observedGeneration": generation, "conditions": merged}
     return msgspec.json.encode({"metadata": {"uid": uid}, "status": changed})
+
+
+def _read(body: bytes) -> _Loose:
+    try:
+        return _loose.decode(body)
+    except msgspec.DecodeError:  # status is what others wrote; broken conditions are replaced
+        pass
+    try:
+        return _Loose(_unconditioned.decode(body).metadata)
+    except msgspec.DecodeError:
+        return _Loose()
 
 
 def _listed(problems: list[Problem]) -> str:

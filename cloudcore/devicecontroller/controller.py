@@ -12,6 +12,7 @@ from cloudcore.devicecontroller.acceptance import Refs, condition_patch, judge, 
 from cloudcore.devicecontroller.reports import Verdict, after_error
 from cloudcore.devicecontroller.seams import Cache, DeviceApi
 from cloudcore.devicecontroller.statuswriter import FIELD_MANAGER, StatusWriter
+from cloudcore.edgecontroller.nodes import Standing, standing_of
 from cloudcore.kube.client import MERGE_PATCH
 from cloudcore.kube.resources import DEVICES, KubeObject
 from cloudcore.settings import DeviceSettings
@@ -46,6 +47,7 @@ class DeviceController:
         self._writer = StatusWriter(api, devices, settings)
         self._refs: dict[ObjectKey, Refs] = {}
         self._known_nodes: set[str] = set()
+        self._lost_nodes: set[str] = set()
         self._dirty: dict[ObjectKey, None] = {}  # in the order they became so
         self._wake = asyncio.Event()
         self._backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S)
@@ -105,7 +107,9 @@ class DeviceController:
             return found.body if found else None
 
         judgement = judge(obj.body, find_model, self._known_nodes.__contains__)
-        patch = condition_patch(obj.uid, obj.body, judgement, rfc3339(self._clock()))
+        lost = self._refs[obj.key].node in self._lost_nodes if obj.key in self._refs else False
+        now = rfc3339(self._clock())
+        patch = condition_patch(obj.uid, obj.body, judgement, now, node_lost=lost)
         if patch is None:
             return
         path = DEVICES.path(obj.key, "status") + f"?fieldManager={FIELD_MANAGER}"
@@ -129,13 +133,17 @@ class DeviceController:
                 self._mark(device)
 
     def _node_changed(self, obj: KubeObject) -> None:
-        # Nodes change every few seconds; only that one appeared matters here.
-        if obj.key.name not in self._known_nodes:
-            self._known_nodes.add(obj.key.name)
-            self._mark_on(obj.key.name)
+        # Nodes change every few seconds; only that one appeared, or was lost or found, matters here.
+        name, lost = obj.key.name, standing_of(obj.body) is Standing.GIVEN_UP
+        if name in self._known_nodes and lost == (name in self._lost_nodes):
+            return
+        self._known_nodes.add(name)
+        (self._lost_nodes.add if lost else self._lost_nodes.discard)(name)
+        self._mark_on(name)
 
     def _node_gone(self, key: ObjectKey) -> None:
         self._known_nodes.discard(key.name)
+        self._lost_nodes.discard(key.name)
         self._mark_on(key.name)
 
     def _mark_on(self, node: str) -> None:

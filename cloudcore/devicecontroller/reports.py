@@ -20,6 +20,7 @@ class RefusedReportError(EdgeError):
 class _Status(Struct, rename="camel", omit_defaults=True):
     # A node owns these fields and no others: conditions are the cloud's to write.
     twins: tuple[StatusTwin, ...] | UnsetType = UNSET
+    twins_generation: int | UnsetType = UNSET
     state: str | UnsetType = UNSET
     last_online_time: str | UnsetType = UNSET
 

@@ -6,9 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from corekit.timestamps import rfc3339
-from devicemodels.twin import STATES, Change, Twin, merge_readings, merge_state
-from devicemodels.values import DeviceModelError
+from devicemodels.objects import Device, DeviceModel
+from devicemodels.reporting import Admission, admit, policy_of
+from devicemodels.twin import (
+    STATES,
+    Change,
+    Reading,
+    Twin,
+    come_back,
+    merge_readings,
+    merge_state,
+)
+from devicemodels.values import DeviceModelError, parse_value
 from edgecore.devicetwin.roster import Roster
+from edgecore.devicetwin.streaming import Streamed
 from edgecore.eventbus import payloads, topics
 from edgecore.eventbus.payloads import BAD_REQUEST, INTERNAL, NOT_FOUND, PayloadError
 from edgecore.eventbus.topics import Asked, Request
@@ -26,14 +37,20 @@ class Answer(NamedTuple):
 class Batch:
     """Requests in the order they came. Nothing outside changes until the caller has committed."""
 
-    def __init__(self, roster: Roster, twins: Mapping[str, Twin], now_ms: int) -> None:
+    def __init__(
+        self, roster: Roster, twins: Mapping[str, Twin], now_ms: int, *, linked: bool = True
+    ) -> None:
         self.answers: list[Answer] = []
         self.twins: dict[str, Twin] = {}  # new twins by device id
         self.changes: dict[
             str, dict[str, Change]
         ] = {}  # over the whole batch: first last, newest current
         self.event_ids: dict[str, str] = {}  # the newest request of each device
-        self._roster, self._held, self._now_ms = roster, twins, now_ms
+        self.heard: set[str] = set()  # devices that said something themselves
+        self.late: dict[tuple[str, str], str] = {}  # values whose minimum interval is not over
+        self.streamed = Streamed()
+        self.now_ms = now_ms
+        self._roster, self._held, self._linked = roster, twins, linked
 
     def handle(self, topic: str, payload: bytes) -> None:
         """Work one message through; every request gets exactly one answer."""
@@ -45,7 +62,7 @@ class Batch:
         try:
             self.answers.append(_HANDLERS[request.asked](self, request, payload))
         except PayloadError as exc:
-            body = payloads.encode_error(exc, self._now_ms)
+            body = payloads.encode_error(exc, self.now_ms)
             self.answers.append(Answer(topics.result(request), body))
 
     def failed(self, problem: str) -> list[Answer]:
@@ -54,29 +71,72 @@ class Batch:
         for answer in self.answers:
             if answer.durable:
                 error = PayloadError(INTERNAL, problem, answer.event_id)
-                answer = answer._replace(payload=payloads.encode_error(error, self._now_ms))
+                answer = answer._replace(payload=payloads.encode_error(error, self.now_ms))
             told.append(answer)
         return told
 
     def _update(self, request: Request, payload: bytes) -> Answer:
         event_id, readings = payloads.decode_update(payload)
         try:
-            _, model = self._roster.served(request.target)
-            twin = self._twin(request.target)
-            merged = merge_readings(twin, request.target, model, readings, self._now_ms)
+            merged = self.merge(request.target, readings)
         except DeviceModelError as exc:
             raise PayloadError(BAD_REQUEST, str(exc), event_id) from exc
         except PayloadError as exc:
             raise PayloadError(exc.code, exc.reason, event_id) from exc
-        self.twins[request.target] = merged.twin
         self.event_ids[request.target] = event_id
-        changes = self.changes.setdefault(request.target, {})
+        model = self._roster.served(request.target)[1]
+        current = {n: c.current for n, c in merged.items() if c.current is not None}
+        body = payloads.encode_twins(event_id, self.now_ms, current, model)
+        return Answer(topics.result(request), body, durable=True, event_id=event_id)
+
+    def merge(self, device_id: str, readings: Mapping[str, Reading]) -> dict[str, Change]:
+        """Merge what was said of one device; return what it touched.
+
+        Raises:  DeviceModelError: nothing of it is taken. PayloadError: the device is not served here.
+        """
+        device, model = self._roster.served(device_id)
+        twin = self._twin(device_id)
+        readings = self._admitted(device, model, twin, readings)
+        merged = merge_readings(
+            twin, device_id, model, readings, self.now_ms, device=device, linked=self._linked
+        )
+        self.twins[device_id] = merged.twin
+        if any(r.reported is not None or r.refused is not None for r in readings.values()):
+            self._hear(device_id)
+        for name, reading in readings.items():
+            if reading.reported is not None and (prop := model.property(name)) is not None:
+                self.streamed.add(device_id, prop, self.now_ms, reading.reported)
+        changes = self.changes.setdefault(device_id, {})
         for name, change in merged.touched.items():
             earlier = changes.get(name)
             changes[name] = Change(earlier.last, change.current) if earlier else change
-        current = {n: c.current for n, c in merged.touched.items() if c.current is not None}
-        body = payloads.encode_twins(event_id, self._now_ms, current, model)
-        return Answer(topics.result(request), body, durable=True, event_id=event_id)
+        return merged.touched
+
+    def _hear(self, device_id: str) -> None:
+        self.heard.add(device_id)
+        self.twins[device_id] = come_back(self.twins[device_id], self.now_ms)
+
+    def _admitted(
+        self, device: Device, model: DeviceModel, twin: Twin, readings: Mapping[str, Reading]
+    ) -> Mapping[str, Reading]:
+        """Return the readings that the properties' reporting policies let through."""
+        kept = dict(readings)
+        for name, reading in readings.items():
+            prop = model.property(name)
+            if prop is None or reading.reported is None:
+                continue
+            if (policy := policy_of(device, prop)) is None:
+                continue
+            parse_value(device.id, prop, reading.reported)  # a wrong one is refused all the same
+            held = twin.properties.get(name)
+            verdict = admit(policy, prop, held, reading.reported, self.now_ms)
+            if verdict is Admission.TAKE:
+                continue
+            self.heard.add(device.id)
+            if verdict is Admission.LATER:
+                self.late[device.id, name] = reading.reported
+            kept[name] = reading._replace(reported=None)
+        return kept
 
     def _get(self, request: Request, payload: bytes) -> Answer:
         event_id = payloads.decode_get(payload)
@@ -85,7 +145,7 @@ class Batch:
         except PayloadError as exc:
             raise PayloadError(exc.code, exc.reason, event_id) from exc
         held = self._twin(request.target).properties
-        body = payloads.encode_twins(event_id, self._now_ms, held, model)
+        body = payloads.encode_twins(event_id, self.now_ms, held, model)
         return Answer(topics.result(request), body)
 
     def _state(self, request: Request, payload: bytes) -> Answer:
@@ -93,18 +153,20 @@ class Batch:
         if request.target not in self._roster.devices:
             unknown = f"device {request.target[:512]}: is not a device of node {self._roster.node}"
             raise PayloadError(NOT_FOUND, unknown, event_id)
-        twin = merge_state(self._twin(request.target), state, self._now_ms)
+        twin = merge_state(self._twin(request.target), state, self.now_ms)
         if twin is None:
             allowed = f"state {state[:40]!r} is not one of {', '.join(STATES)}"
             raise PayloadError(BAD_REQUEST, f"device {request.target}: {allowed}", event_id)
         self.twins[request.target] = twin
+        if twin.state != "offline":
+            self.heard.add(request.target)
         online = twin.state in ("online", "ok")
         body = payloads.encode_state(
             event_id,
-            self._now_ms,
+            self.now_ms,
             request.target.partition("/")[2],
             twin.state,
-            rfc3339(self._now_ms / 1000) if online else "",
+            rfc3339(self.now_ms / 1000) if online else "",
         )
         return Answer(topics.result(request), body, durable=True, event_id=event_id)
 
@@ -114,7 +176,7 @@ class Batch:
         for device_id in sorted(self._roster.devices):
             twin = self._twin(device_id)
             members.append(self._roster.member(device_id, twin.state, last_online(twin)))
-        body = payloads.encode_members(event_id, self._now_ms, members)
+        body = payloads.encode_members(event_id, self.now_ms, members)
         return Answer(topics.result(request), body)
 
     def _twin(self, device_id: str) -> Twin:

@@ -6,27 +6,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol, Self
+from typing import Self
 
 import msgspec
+from msgspec import structs
 
 from corekit.backoff import Backoff
 from corekit.errors import StoreError
 from corekit.logs import RepeatedFault
 from devicemodels.objects import Device, DeviceModel
-from devicemodels.twin import (
-    Change,
-    Twin,
-    decode_twin,
-    encode_twin,
-    status_twins,
-    take_desired,
-    unsynced,
-)
+from devicemodels.twin import Change, Twin, decode_twin, encode_twin, status_twins, take_desired
+from edgecore.devicetwin.announcer import Announcer, Bus
 from edgecore.devicetwin.batch import Batch, last_online
+from edgecore.devicetwin.pacing import Pace
 from edgecore.devicetwin.roster import KINDS, Roster
-from edgecore.eventbus import payloads, topics
-from edgecore.eventbus.inbox import Arrived, Inbound
+from edgecore.devicetwin.streaming import SampleSink, Streamer
+from edgecore.devicetwin.timing import Timing
+from edgecore.eventbus.inbox import Inbound
 from edgecore.records import ChangeFeed, Commit, RecordStore, Report, Uplink
 from synccore.messages import Lane, ObjectKey
 
@@ -37,18 +33,8 @@ OWNER = "devicetwin"
 BATCH_WINDOW_S = 0.05
 # What one batch may hold up the event loop for: about 20 ms.
 BATCH_LIMIT = 512
-# A device that answers a delta with the wrong value must not make a loop of the two.
-DELTA_REPEAT_S = 1.0
-
-
-class Bus(Protocol):
-    """The MQTT side, as seen from the twins."""
-
-    async def receive(self, limit: int = ...) -> Arrived:
-        """Wait for messages, or a new connection."""
-
-    def publish(self, topic: str, payload: bytes) -> bool:
-        """Send, or return False."""
+# How often deadlines are looked at: a rejected or late write shows within a second.
+TICK_S = 0.25
 
 
 class DeviceTwin:
@@ -64,19 +50,22 @@ class DeviceTwin:
         *,
         clock: Callable[[], float] = time.time,
         uplink: Uplink | None = None,
+        samples: SampleSink | None = None,
     ) -> None:
         if uplink is not None:
             uplink.on_report_all(self._report_again)
+        self._uplink = uplink
         self._all_wanted = asyncio.Event()
-        self._store, self._bus, self._clock, self._node = store, bus, clock, node_name
+        self._store, self._bus, self._clock = store, bus, clock
         self._roster = Roster(node_name)
         self._twins: dict[str, Twin] = {}
+        self._announcer = Announcer(bus, self._roster, self._twins, self._now_ms)
+        self._timing, self._pace = Timing(self._roster, self._twins), Pace()
+        self._streamer = Streamer(samples)
         self._feed: ChangeFeed | None = None
         self._lock = asyncio.Lock()  # one commit at a time: a twin never goes back to an older one
         self._backoff = Backoff(0.1, 5.0)
         self._fault = RepeatedFault(logger, "twins cannot be stored")
-        self._sent: dict[str, tuple[dict[str, str], float]] = {}  # newest delta by device, and when
-        self._owed: set[str] = set()  # devices whose delta the broker did not take
         self._said: dict[str, set[str]] = {}  # refusals already logged, by device
 
     async def __aenter__(self) -> Self:
@@ -100,10 +89,12 @@ class DeviceTwin:
         """Serve until cancelled."""
         # A kill between the store's commit and ours leaves desired values that were never taken.
         await self._converge({*self._roster.devices, *self._twins}, joined=())
+        self._timing.begin(asyncio.get_running_loop().time())
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_store())
             group.create_task(self._serve_bus())
-            group.create_task(self._repay())
+            group.create_task(self._announcer.repay())
+            group.create_task(self._keep_time())
             group.create_task(self._report_all())
 
     def _report_again(self) -> None:
@@ -126,9 +117,7 @@ class DeviceTwin:
 
     def _report_of(self, device_id: str) -> Report:
         device, twin = self._roster.devices[device_id], self._twins[device_id]
-        body = status_body(twin, self._roster.model_of(device))
-        key = ObjectKey("Device", device.metadata.namespace, device.metadata.name)
-        return Report(key, twin.uid, body, Lane.TWINS)
+        return self._report(device_id, twin.uid, status_body(twin, self._roster.model_of(device)))
 
     async def _follow_store(self) -> None:
         assert self._feed is not None
@@ -164,9 +153,10 @@ class DeviceTwin:
         self._twins.update(twins)
         for device_id in gone:
             self._forget(device_id)
-        self._announce_members(joined, gone)
+        self._announcer.members(joined, gone)
         for device_id in twins:
-            self._announce(device_id, changes.get(device_id, {}), "")
+            self._timing.watch(device_id)
+            self._announcer.changed(device_id, changes.get(device_id, {}), "")
 
     def _plan(
         self, device_ids: Iterable[str]
@@ -206,16 +196,27 @@ class DeviceTwin:
             started_s = loop.time()
             async with self._lock:
                 if arrived.connected:
-                    self._announce_all()
+                    self._announcer.all()
                 committed = await self._handle(arrived.messages)
             if committed:
                 await asyncio.sleep(max(0.0, started_s + BATCH_WINDOW_S - loop.time()))
 
     async def _handle(self, messages: list[Inbound]) -> bool:
         """Work a batch through; return whether it took a commit."""
-        batch = Batch(self._roster, self._twins, self._now_ms())
+        batch = self._batch()
         for message in messages:
             batch.handle(message.topic, message.payload)
+        committed = await self._settle(batch)
+        for message in messages:  # refused ones too: the sender has been told
+            message.acknowledge()
+        return committed
+
+    def _batch(self) -> Batch:
+        linked = self._uplink is None or self._uplink.connected
+        return Batch(self._roster, self._twins, self._now_ms(), linked=linked)
+
+    async def _settle(self, batch: Batch) -> bool:
+        """Store what a batch came to, then say it; return whether it took a commit."""
         commit = self._commit_of(batch.twins, ())
         try:
             if commit.local:
@@ -225,90 +226,79 @@ class DeviceTwin:
             self._fault.failed(exc)
             for answer in batch.failed(f"cannot be stored: {exc}"):
                 self._bus.publish(answer.topic, answer.payload)
-        else:
-            self._twins.update(batch.twins)
-            for answer in batch.answers:
-                self._bus.publish(answer.topic, answer.payload)
-            for device_id, changes in batch.changes.items():
-                self._announce(device_id, changes, batch.event_ids[device_id])
-        for message in messages:  # refused ones too: the sender has been told
-            message.acknowledge()
+            return False
+        back = [d for d in batch.heard if self._was_away(d)]
+        self._twins.update(batch.twins)
+        self._timing.note(batch, asyncio.get_running_loop().time())
+        self._streamer.put(batch.streamed)
+        for answer in batch.answers:
+            self._bus.publish(answer.topic, answer.payload)
+        for device_id, changes in batch.changes.items():
+            self._announcer.changed(device_id, changes, batch.event_ids.get(device_id, ""))
+        for device_id in back:
+            self._announcer.returned(device_id)
         return bool(commit.local)
 
+    def _was_away(self, device_id: str) -> bool:
+        held = self._twins.get(device_id)
+        return held is not None and held.state == "offline"
+
+    async def _keep_time(self) -> None:
+        """Expire writes, notice silence, take values whose interval is over, and report what was held back."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(TICK_S)
+            linked = self._uplink is None or self._uplink.connected
+            async with self._lock:
+                batch = self._batch()
+                self._timing.due(batch, loop.time(), self._now_ms(), linked=linked)
+                held_back = {d: self._twins[d] for d in self._timing.owed if d in self._twins}
+                batch.twins = held_back | batch.twins
+                if batch.twins:
+                    await self._settle(batch)
+
     def _commit_of(self, twins: dict[str, Twin], gone: Iterable[str]) -> Commit:
+        """Return what to store; `twins` get their mark if the cloud is not told at once."""
         local: dict[tuple[str, str], bytes | None] = {(OWNER, d): None for d in gone}
         reports = []
         for device_id, twin in twins.items():
             held = self._twins.get(device_id)
-            if twin == held:
+            if twin == held and not twin.owed:
                 continue
-            local[OWNER, device_id] = encode_twin(twin)
-            device = self._roster.devices[device_id]
-            model = self._roster.model_of(device)
+            model = self._roster.model_of(self._roster.devices[device_id])
             body = status_body(twin, model)
-            if body != status_body(held or Twin(twin.uid), model):
-                key = ObjectKey("Device", device.metadata.namespace, device.metadata.name)
-                reports.append(Report(key, twin.uid, body, Lane.TWINS))
+            news = twin.owed or body != status_body(held or Twin(twin.uid), model)
+            if news and self._may_report(device_id, held, twin):
+                twin = structs.replace(twin, owed=False)
+                reports.append(self._report(device_id, twin.uid, body))
+            elif news:
+                twin = structs.replace(twin, owed=True)
+            twins[device_id] = twin
+            if twin != held:
+                local[OWNER, device_id] = encode_twin(twin)
         return Commit(reports=reports, local=local)
 
-    def _announce(self, device_id: str, changes: dict[str, Change], event_id: str) -> None:
-        """Publish the document of these changes, then the delta if the device has something to take."""
-        device = self._roster.devices.get(device_id)
-        model = self._roster.model_of(device) if device else None
-        if model is None:
-            return
-        if changes:
-            document = payloads.encode_document(event_id, self._now_ms(), changes, model)
-            self._bus.publish(topics.document(device_id), document)
-        self._announce_delta(device_id, model, event_id)
+    def _may_report(self, device_id: str, held: Twin | None, twin: Twin) -> bool:
+        """Tell whether the cloud is told now: of what became of a write, or of its state, always."""
+        allowed = self._pace.allow(device_id, asyncio.get_running_loop().time())
+        if allowed or held is None or held.state != twin.state:
+            return True
+        before = held.properties
+        return any(
+            held.phase != before[name].phase if name in before else bool(held.phase)
+            for name, held in twin.properties.items()
+        )
 
-    def _announce_delta(
-        self, device_id: str, model: DeviceModel, event_id: str = "", *, again: bool = False
-    ) -> None:
-        twin = self._twins.get(device_id)
-        delta = unsynced(twin, model) if twin else {}
-        if twin is None or not delta:
-            self._sent.pop(device_id, None)
-            self._owed.discard(device_id)
-            return
-        now_s = asyncio.get_running_loop().time()
-        sent, sent_s = self._sent.get(device_id, ({}, 0.0))
-        if not again and sent == delta and now_s - sent_s < DELTA_REPEAT_S:
-            return
-        body = payloads.encode_delta(event_id, self._now_ms(), twin.properties, model, delta)
-        if self._bus.publish(topics.delta(device_id), body):
-            self._sent[device_id] = delta, now_s
-            self._owed.discard(device_id)
-        else:
-            self._owed.add(device_id)
-
-    def _announce_all(self) -> None:
-        """Tell every device what it has to take: the broker, or this agent, has just come back."""
-        for device_id, device in self._roster.devices.items():
-            if (model := self._roster.model_of(device)) is not None:
-                self._announce_delta(device_id, model, again=True)
-
-    def _announce_members(self, joined: Iterable[str], gone: Iterable[str]) -> None:
-        added = [
-            self._roster.member(d, "", "") for d in sorted(joined) if d in self._roster.devices
-        ]
-        removed = sorted(gone)
-        if added or removed:
-            body = payloads.encode_membership(self._now_ms(), added, removed)
-            self._bus.publish(topics.membership_updated(self._node), body)
-
-    async def _repay(self) -> None:
-        """Send deltas that the broker did not take while it could not keep up."""
-        while True:
-            await asyncio.sleep(DELTA_REPEAT_S)
-            for device_id in sorted(self._owed):
-                self._announce(device_id, {}, "")
+    def _report(self, device_id: str, uid: str, body: bytes) -> Report:
+        namespace, _, name = device_id.partition("/")
+        return Report(ObjectKey("Device", namespace, name), uid, body, Lane.TWINS)
 
     def _forget(self, device_id: str) -> None:
         self._twins.pop(device_id, None)
-        self._sent.pop(device_id, None)
         self._said.pop(device_id, None)
-        self._owed.discard(device_id)
+        self._announcer.forget(device_id)
+        self._timing.forget(device_id)
+        self._pace.forget(device_id)
 
     def _stored(self) -> None:
         self._backoff.reset()
@@ -323,6 +313,7 @@ def status_body(twin: Twin, model: DeviceModel | None) -> bytes:
     status: dict[str, object] = {}
     if model is not None:
         status["twins"] = status_twins(twin, model)
+        status["twinsGeneration"] = twin.generation
     if twin.state:
         status["state"] = twin.state
     if online := last_online(twin):

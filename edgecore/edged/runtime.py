@@ -173,6 +173,7 @@ class ContainerConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     log_path: str = ""
+    target_id: str = ""  # container whose processes this one sees, of an ephemeral container
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
@@ -200,6 +201,7 @@ class ContainerState:
     exit_code: int = 0
     reason: str = ""
     message: str = ""
+    spec_image: str = ""  # as the pod's spec had it when it was created, if the runtime can tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,25 @@ class SandboxState:
     created_s: float
     ips: Sequence[str] = ()
     containers: Sequence[ContainerState] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """What a command in a container said.
+
+    Shapes:  output: standard output, then standard error.
+    """
+
+    exit_code: int
+    output: bytes
+
+
+class ExecTimeoutError(EdgeError):
+    """A command in a container did not end in time; the runtime has killed it."""
+
+
+class ExecRefusedError(EdgeError):
+    """A command could not be run in a container: no such program, or the container has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +304,11 @@ class ContainerRuntime(Protocol):
 
     async def remove_container(self, container_id: str) -> None:
         """Remove it, killing it if it runs."""
+
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], timeout_s: float
+    ) -> ExecResult:
+        """Run `command` in a container. Raises: ExecTimeoutError, ExecRefusedError, RuntimeUnavailableError."""
 
     async def image(self, reference: str) -> ImageState | None:
         """Return the image if it is present. Raises: ContainerStartError (InvalidImageName)."""

@@ -32,9 +32,14 @@ class _Value(Struct):
     value: str | None = None
 
 
+class _Refused(Struct):
+    reason: str = ""
+
+
 class _Twin(Struct):
     expected: _Value | None = None
     actual: _Value | None = None
+    refused: _Refused | None = None  # ours: KubeEdge has no word for a device that will not
 
 
 class _Update(Struct):
@@ -84,9 +89,11 @@ def decode_update(payload: bytes) -> Update:
         if twin is None:
             gone = f"property {name[:64]!r} belongs to the device model and cannot be deleted"
             raise PayloadError(BAD_REQUEST, gone, body.event_id)
-        actual, expected = twin.actual, twin.expected
+        actual, expected, refused = twin.actual, twin.expected, twin.refused
         readings[name] = Reading(
-            actual.value if actual else None, expected.value if expected else None
+            actual.value if actual else None,
+            expected.value if expected else None,
+            refused.reason if refused else None,
         )
     return Update(body.event_id, readings)
 

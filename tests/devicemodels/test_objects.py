@@ -25,6 +25,7 @@ PUSH = {
     "anomalyDetection": {"anything": {"at": ["all"]}},
 }
 VISITORS = {"protocolName": "modbus", "configData": {"register": 1, "nested": {"x": [1.5]}}}
+REPORTING = {"onChange": True, "deadBand": "0.5", "minIntervalMilliseconds": 100}
 DEVICE = {
     "apiVersion": "devices.kubeedge.io/v1beta1",
     "kind": "Device",
@@ -41,11 +42,16 @@ DEVICE = {
                 "collectCycle": 500,
                 "reportToCloud": True,
                 "pushMethod": PUSH,
+                "reporting": REPORTING,
+                "history": {"keepSeconds": 60},
+                "conflict": "Newest",
+                "writeTimeoutSeconds": 5,
             }
         ],
         "protocol": {"protocolName": "modbus", "configData": {"ip": "10.0.0.1", "port": 502}},
         "methods": [{"name": "set", "description": "x", "propertyNames": ["p"]}],
         "stateReport": {"reportToCloud": True, "reportCycle": 10},
+        "presence": {"offlineAfterSeconds": 90},
     },
     "status": {"reportToCloud": True, "reportCycle": 7},
 }
@@ -64,6 +70,8 @@ MODEL = {
                 "maximum": "9",
                 "unit": "V",
                 "visitors": VISITORS,
+                "reporting": REPORTING,
+                "history": {"keepSeconds": 60},
             }
         ],
         "protocol": "modbus",
@@ -125,6 +133,6 @@ def test_the_crds_have_columns_status_and_short_names():
     models, devices = (document["spec"] for document in crd_documents())
     (version,) = devices["versions"]
     columns = [c["name"] for c in version["additionalPrinterColumns"] if not c.get("priority")]
-    assert columns == ["Node", "Model", "State", "Age"]
+    assert columns == ["Node", "Model", "State", "Synced", "Age"]
     assert version["subresources"] == {"status": {}}
     assert (models["names"]["shortNames"], devices["names"]["shortNames"]) == (["dm"], ["dev"])

@@ -20,9 +20,12 @@ class Edge:
         self.folder, self.clock, self.uplink = folder, clock, uplink
         self.store = store or MemoryStore()
         self.runtime = runtime or FakeRuntime(clock, "busybox:1")
-        self.settings = PodSettings(
-            root_dir=str(folder / "pods"), log_dir=str(folder / "logs"), **(settings or {})
-        )
+        places = {
+            "root_dir": str(folder / "pods"),
+            "log_dir": str(folder / "logs"),
+            "cgroup_root": "off",  # no pod of a fake runtime belongs into this machine's cgroups
+        }
+        self.settings = PodSettings(**(places | (settings or {})))
         self.allocatable = {"cpu": Decimal(2), "memory": Decimal(2**30)}
 
     @contextlib.asynccontextmanager

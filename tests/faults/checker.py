@@ -1,4 +1,4 @@
-"""Judges a history: what was acknowledged and is lost, applied twice, or went back (I1, I2, I3, I6)."""
+"""Judges a history: what was acknowledged and is lost, applied twice, or went back, and how all behaved (I1 to I10)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,56 @@ def check(events: list[Json]) -> Verdict:
     verdict = Verdict()
     _Upstream(verdict).check(events)
     _Downstream(verdict).check(events)
-    for said in events:
-        if said["e"] == "problem":
-            verdict.other.append(said["text"])
+    _conduct(events, verdict)
     return verdict
+
+
+# I8: what a run may add to a process. Both are far above what any run adds and far below a leak under load.
+MAX_GROWTH = {"fds": 40, "rss_bytes": 96 << 20}
+# I9: how much slower than in calm a neighbour may be served. The floor is what a busy machine does to anybody.
+MAX_NEIGHBOUR_FACTOR, NEIGHBOUR_FLOOR_S = 20.0, 5.0
+
+
+def _conduct(events: list[Json], verdict: Verdict) -> None:
+    """Judge what needs no model: I4, I5, I8, I9, I10, and what the harness itself calls a problem."""
+    calm_s = 0.0
+    for said in events:
+        match said["e"]:
+            case "problem":
+                verdict.other.append(said["text"])
+            case "late":
+                verdict.other.append(f"not within {said['after_s']:.0f} s: {said['what']} (I4)")
+            case "resume" if said["sent"] != said["changed"]:
+                verdict.other.append(
+                    f"resume: {said['changed']} keys had changed, {said['sent']} were sent (I5)"
+                )
+            case "usage":
+                _judge_usage(said, verdict)
+            case "neighbour" if said["when"] == "calm":
+                calm_s = said["slowest_s"]
+            case "neighbour":
+                _judge_neighbour(calm_s, said, verdict)
+            case "ended" if not said["expected"]:
+                text = f"{said['who']} ended by itself, status {said['status']} (I10)"
+                verdict.other.append(f"{text}:\n{said['log']}")
+
+
+def _judge_usage(said: Json, verdict: Verdict) -> None:
+    for what, limit in MAX_GROWTH.items():
+        before, after = said["first"][what], said["last"][what]
+        if after - before > limit:
+            verdict.other.append(f"{said['who']}: {what} {before} became {after} (I8)")
+
+
+def _judge_neighbour(calm_s: float, said: Json, verdict: Verdict) -> None:
+    if said["joins"] != 1:
+        verdict.other.append(f"the neighbour joined {said['joins']} times (I9)")
+    if not said["rounds"]:
+        verdict.other.append("the neighbour was not served at all (I9)")
+    if said["slowest_s"] > max(NEIGHBOUR_FLOOR_S, calm_s * MAX_NEIGHBOUR_FACTOR):
+        verdict.other.append(
+            f"the neighbour waited {said['slowest_s']:.2f} s, in calm {calm_s:.2f} s (I9)"
+        )
 
 
 class _Upstream:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.catalogue import FAULTS
 from tests.faults.checker import Verdict, check
+from tests.faults.neighbour import Neighbour
 from tests.faults.workload import Workload
 
 
@@ -46,7 +48,10 @@ async def run_one(name: str, seed: int, folder: Path) -> Outcome:
         fault.prepare(world)
     try:
         async with world:
-            async with Workload(world, pace_s=fault.pace_s):
+            async with AsyncExitStack() as stack:
+                if fault.neighbour:
+                    await stack.enter_async_context(Neighbour(world))
+                await stack.enter_async_context(Workload(world, pace_s=fault.pace_s))
                 await asyncio.sleep(0.2 + rng.random() * 0.6)
                 await fault.inject(world, rng)
             await world.converge()
@@ -56,7 +61,7 @@ async def run_one(name: str, seed: int, folder: Path) -> Outcome:
                 await world.probe_resume()
             await world.check_bounds()
     except TimeoutError:
-        if not world.history.count("problem"):
+        if not (world.history.count("problem") or world.history.count("late")):
             raise
     verdict = check(world.history.events)
     return Outcome(

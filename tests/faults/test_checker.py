@@ -8,8 +8,6 @@ from synccore.messages import Op
 from tests.faults.bodies import body_of, short_hash
 from tests.faults.checker import check
 
-pytestmark = pytest.mark.faults
-
 KEY = ("Device", "default", "lamp")
 NODE = "edge-1"
 
@@ -44,6 +42,22 @@ def seen(n):
 
 def started(*numbers):
     return {"e": "started", "node": NODE, "database": "a", "objects": [told(n) for n in numbers]}
+
+
+def behaved(**more):
+    neighbour = {"e": "neighbour", "when": "fault", "slowest_s": 0.3, "rounds": 9, "joins": 1}
+    return [
+        {"e": "converged", "took_s": 1.0},
+        {"e": "resume", "changed": 3, "sent": 3},
+        {"e": "usage", "who": "edge", "first": usage(10, 60), "last": usage(20, 90)},
+        {"e": "neighbour", "when": "calm", "slowest_s": 0.02},
+        neighbour | more,
+        {"e": "ended", "who": "edge-1", "status": -9, "expected": True, "log": ""},
+    ]
+
+
+def usage(fds, mib):
+    return {"fds": fds, "rss_bytes": mib << 20}
 
 
 def kinds(*events):
@@ -102,3 +116,47 @@ def test_what_only_a_damaged_disk_held_is_excused_and_what_came_later_is_not():
     damaged = {"e": "media_loss", "node": NODE}
     assert kinds(asked(1), acked(1), damaged) == []
     assert kinds(damaged, asked(1), acked(1)) == ["lost"]
+
+
+def test_good_conduct_is_no_problem():
+    assert kinds(*behaved()) == []
+
+
+BROKEN = {
+    "I1": ([asked(1), acked(1)], "owed, the cloud has n=0"),
+    "I2": (
+        [asked(1, Op.APPEND), arrived(1, 7, Op.APPEND), arrived(1, 8, Op.APPEND)],
+        "arrived as",
+    ),
+    "I3": ([wanted(1), wanted(2), seen(2), seen(1)], "n=1 after n=2"),
+    "I4": ([{"e": "late", "what": "edge and cloud are equal", "after_s": 60.0}], "(I4)"),
+    "I5": ([{"e": "resume", "changed": 3, "sent": 4}], "3 keys had changed, 4 were sent (I5)"),
+    "I5-too-little": ([{"e": "resume", "changed": 3, "sent": 2}], "(I5)"),
+    "I6": ([asked(1), arrived(1, hashed="x")], "nobody wrote that"),
+    "I7": ([wanted(1), seen(1), started()], "n=1 vanished"),
+    "I8-descriptors": (
+        [{"e": "usage", "who": "edge", "first": usage(10, 60), "last": usage(51, 60)}],
+        "edge: fds 10 became 51 (I8)",
+    ),
+    "I8-memory": (
+        [{"e": "usage", "who": "cloud", "first": usage(10, 60), "last": usage(10, 157)}],
+        "(I8)",
+    ),
+    "I9-slow": (behaved(slowest_s=5.1), "waited 5.10 s, in calm 0.02 s (I9)"),
+    "I9-cut": (behaved(joins=2), "joined 2 times (I9)"),
+    "I9-starved": (behaved(rounds=0), "not served at all (I9)"),
+    "I10": (
+        [{"e": "ended", "who": "cloud", "status": 1, "expected": False, "log": "why"}],
+        "cloud ended by itself, status 1 (I10):\nwhy",
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "words"), BROKEN.values(), ids=BROKEN)
+def test_each_invariant_that_is_broken_is_seen(events, words):
+    (problem,) = check(events).problems
+    assert words in problem
+
+
+def test_every_invariant_is_broken_once_above():
+    assert {name.partition("-")[0] for name in BROKEN} == {f"I{n}" for n in range(1, 11)}

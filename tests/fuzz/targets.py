@@ -53,9 +53,10 @@ from kubecore.serving.requests import decode_body
 from kubecore.settings import KubecoreSettings
 from kubecore.values.jsonpath import compile_path
 from kubecore.values.selectors import SelectorError, parse_field_selector, parse_label_selector
+from synccore.buckets import DIGEST_BYTES, check_selected, differing, select
 from synccore.cloud_session import CloudSession, Joining
 from synccore.edge_session import EdgeSession
-from synccore.errors import FrameError, SessionClosedError
+from synccore.errors import FrameError, LimitError, SessionClosedError
 from synccore.index import RecordIndex
 from synccore.messages import Close, Delta, Hello, Lane, ObjectKey, Op, State
 from synccore.pb import sync_pb2 as pb
@@ -95,6 +96,10 @@ def inventory(raw: bytes) -> None:
     for call, arguments in (("digest_entries", (remote,)), ("diff_entries", (local, remote))):
         outcomes = [_outcome(twin, call, *arguments) for twin in twins()]
         demand(all(o == outcomes[0] for o in outcomes), f"the twins disagree on {call}")
+    with suppress(LimitError):
+        wanted = differing(local, remote)
+        demand(len(wanted) * 8 * DIGEST_BYTES == len(remote), "a bit for each bucket")
+        check_selected(select(local, wanted), wanted)
 
 
 def sorted_entries(raw: bytes) -> bytes:

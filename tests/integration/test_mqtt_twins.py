@@ -220,8 +220,7 @@ async def test_a_flood_is_coalesced_into_few_commits_and_its_end_is_right(kind, 
             pass
         commits, took_s = store.transaction_count - before, time.monotonic() - started
         assert commits <= took_s / 0.05 + 2
-        (twin,) = (await reported(store))["twins"]
-        assert twin["reported"]["value"] == str((count - 1) % 101)
+        await until(store, state="online", brightness=str((count - 1) % 101))
 
 
 async def test_the_demo_lamp_follows_its_twin_and_says_goodbye(kind, tmp_path):
@@ -262,3 +261,76 @@ async def until(store, *, state, **values):
         ):
             return
         await asyncio.sleep(0.05)
+
+
+async def phase_of(store, name, phase):
+    """Wait until the cloud would see this phase of a property; return the whole twin."""
+    while True:
+        for twin in (await reported(store) or {}).get("twins", ()):
+            if twin["propertyName"] == name and twin.get("phase") == phase:
+                return twin
+        await asyncio.sleep(0.02)
+
+
+async def test_a_device_says_that_it_will_not_and_the_cloud_hears_why(kind, tmp_path):
+    async with site(kind, tmp_path, MODEL, lamp(brightness="40")) as (store, device):
+        await device.told("twin/update/delta")
+        refusal = {"twin": {"brightness": {"refused": {"reason": "bulb is broken"}}}}
+        assert "code" not in await device.ask("twin/update", refusal)
+        twin = await phase_of(store, "brightness", "Rejected")
+        assert (twin["reason"], twin["message"]) == ("DeviceRefused", "bulb is broken")
+
+
+async def test_a_write_that_the_model_forbids_is_rejected_at_the_edge_too(kind, tmp_path):
+    async with site(kind, tmp_path, MODEL, lamp(brightness="400", power="true")) as (store, device):
+        assert (await device.told("twin/update/delta"))["delta"] == {"power": "true"}
+        twin = await phase_of(store, "brightness", "Rejected")
+        assert "'400' is more than the maximum of 100" in twin["message"]
+
+
+async def test_a_write_without_an_answer_expires_and_is_taken_when_the_device_is_back(
+    kind, tmp_path
+):
+    document = lamp(brightness="40")
+    document["spec"]["properties"][1]["writeTimeoutSeconds"] = 1
+    async with site(kind, tmp_path, MODEL, document) as (store, device):
+        await device.ask("state/update", {"state": "offline"})
+        assert (await phase_of(store, "brightness", "Expired"))["reason"] == "DeviceOffline"
+        await device.ask("state/update", {"state": "online"})
+        assert (await device.told("twin/update/delta"))["delta"] == {"brightness": "40"}
+        await device.ask("twin/update", report(brightness="40"))
+        await phase_of(store, "brightness", "Applied")
+
+
+async def test_a_device_that_was_away_is_told_once_of_the_newest(kind, tmp_path):
+    async with site(kind, tmp_path, MODEL, lamp()) as (store, device):
+        await device.ask("state/update", {"state": "offline"})
+        for value in ("1", "2", "3"):
+            await store.commit(Commit(deltas=[upsert(lamp(brightness=value), int(value) + 1)]))
+            await until_stored(store, f'"value":"{value}"'.encode())
+        await device.send("state/update", {"state": "online"})
+        assert (await device.told("twin/update/delta"))["delta"] == {"brightness": "3"}
+
+
+async def test_a_silent_device_goes_offline_and_its_next_word_brings_it_back(kind, tmp_path):
+    document = lamp()
+    document["spec"]["presence"] = {"offlineAfterSeconds": 1}
+    async with site(kind, tmp_path, MODEL, document) as (store, device):
+        await device.ask("twin/update", report(power="true"))
+        await until(store, state="online", power="true")
+        await until(store, state="offline", power="true")
+        await device.ask("twin/update", report(power="false"))
+        await until(store, state="online", power="false")
+
+
+async def test_a_reporting_policy_keeps_noise_out_and_the_newest_in(kind, tmp_path):
+    document = lamp()
+    document["spec"]["properties"][1]["reporting"] = {"deadBand": "5"}
+    document["spec"]["properties"][2]["reporting"] = {"minIntervalMilliseconds": 700}
+    async with site(kind, tmp_path, MODEL, document) as (store, device):
+        for value in ("50", "54", "46"):
+            await device.ask("twin/update", report(brightness=value))
+        for value in ("20.1", "20.2", "20.3"):
+            await device.ask("twin/update", report(temperature=value))
+        await until(store, state="online", brightness="50", temperature="20.1")
+        await until(store, state="online", brightness="50", temperature="20.3")

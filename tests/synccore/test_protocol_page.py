@@ -11,7 +11,7 @@ import pytest
 from cloudcore.cloudhub.link import MAX_TURN_WAIT_S
 from corekit.errors import ProtocolError
 from edgecore.edgehub.client import MAX_DELAY_S
-from synccore import messages
+from synccore import buckets, messages
 from synccore.cloud_session import CloudSession
 from synccore.edge_session import JOIN_HEARTBEAT_S, EdgeSession
 from synccore.errors import STALE_DATABASE
@@ -126,7 +126,19 @@ def test_every_message_of_the_proto_is_on_the_page(name):
     [
         f"{message}.{field.name}"
         for message in (
-            *("Hello", "Welcome", "Inventory", "Frame", "Ack", "Pong", "Close", "Ask", "Answer"),
+            *(
+                "Hello",
+                "Welcome",
+                "Inventory",
+                "Summary",
+                "Wanted",
+                "Frame",
+                "Ack",
+                "Pong",
+                "Close",
+                "Ask",
+                "Answer",
+            ),
         )
         for field in pb.DESCRIPTOR.message_types_by_name[message].fields
     ],
@@ -158,6 +170,11 @@ def test_the_table_of_states_is_the_table_of_steps(column, session):
         (6, MAX_WAITING_MESSAGES, "more than {n:,} other messages"),
         (6, MAX_TURN_WAIT_S, "a heartbeat, {n:.0f} seconds at most"),
         (6, MAX_DELAY_S, "{n:.0f} seconds at most), and after its back-off"),
+        (3, buckets.MIN_SUMMARIZED, "more than {n} records"),
+        (3, buckets.MIN_BUCKETS, "of them, {n} to"),
+        (3, buckets.MAX_BUCKETS, "to {n:,}, about"),
+        (3, buckets.BUCKET_RECORDS, "about {n} records to each"),
+        (3, buckets.DIGEST_BYTES, "has {n} bytes for each bucket"),
         (4, messages.BATCH_FORMAT, "its format: `{n}`"),
         (4, messages.MAX_DELTAS_PER_FRAME, "at most {n:,}"),
         (4, messages.MAX_TEXT_BYTES, "(at most {n})"),

@@ -37,11 +37,13 @@ from synccore.messages import (
     Rejected,
     ReportAll,
     State,
+    Summary,
     Synced,
     TunnelBytes,
     TunnelClosed,
     TunnelOpen,
     TunnelOpened,
+    Wanted,
     Welcome,
 )
 from synccore.session import MAX_WAITING_MESSAGES, Acknowledged, PeerSilentError, Received
@@ -49,6 +51,8 @@ from synccore.session import MAX_WAITING_MESSAGES, Acknowledged, PeerSilentError
 EVERY_MESSAGE = [
     Hello("edge-1", b"d" * 16, b"g" * 16, 0, "1", "boot"),
     Welcome(in_sync=True, heartbeat_s=5, window_frames=4, session_id="s"),
+    Summary(bytes(64)),
+    Wanted(bytes(1)),
     Inventory(b"", last=True),
     Frame(Lane.SAMPLES, 1, encode_batch([])),
     Ack(Lane.PODS, 0),
@@ -307,7 +311,7 @@ LEGAL = {
     "cloud": {
         State.JOINING: {Hello, Close},
         State.SYNCING: {
-            *(Frame, Ack, Ping, Pong, Close, Inventory, Rejected, Ask),
+            *(Frame, Ack, Ping, Pong, Close, Summary, Inventory, Rejected, Ask),
             *(TunnelOpened, TunnelBytes, TunnelClosed),
         },
         State.LIVE: {
@@ -466,3 +470,91 @@ def test_the_edge_learns_from_welcome_and_pongs_how_wide_to_spread_its_next_dial
     spread_s[0] = 16.0
     talk(edge, cloud)
     assert edge.session.spread_s == 16.0
+
+
+def many(count, **changed):
+    records = {ObjectKey("Pod", "default", f"p{n}"): b"1" for n in range(count)}
+    return records | {ObjectKey("Pod", "default", name): body for name, body in changed.items()}
+
+
+@given(
+    st.integers(250, 700),
+    st.dictionaries(st.integers(0, 800), st.sampled_from([b"2", None]), max_size=30),
+)
+def test_many_records_converge_by_a_summary_and_only_differences_move(count, changes):
+    held, wanted = many(count), many(count)
+    for number, body in changes.items():
+        key = ObjectKey("Pod", "default", f"p{number}")
+        if body is None:
+            wanted.pop(key, None)
+        else:
+            wanted[key] = body
+    edge, cloud = Edge(held), Cloud(wanted)
+    different = sum(held.get(k) != wanted.get(k) for k in held.keys() | wanted.keys())
+    talk(edge, cloud)
+    assert (edge.records, edge.applied) == (wanted, different)
+    assert edge.session.state is cloud.session.state is State.LIVE
+
+
+def test_the_inventory_of_many_records_lists_what_may_differ_and_of_few_all():
+    for count, summarized in ((256, False), (5000, True)):
+        edge, cloud = Edge(many(count)), Cloud(many(count, p7=b"2"))
+        said = []
+        while up := edge.session.outgoing():
+            said += up
+            for message in up:
+                cloud.step(message)
+            for message in cloud.session.outgoing():
+                edge.step(message)
+        kinds = [type(m) for m in said if isinstance(m, Summary | Inventory)]
+        assert kinds == ([Summary, Inventory] if summarized else [Inventory])
+        listed = sum(len(m.entries) for m in said if isinstance(m, Inventory))
+        assert listed == 256 * 16 if not summarized else 0 < listed < 100 * 16
+
+
+def test_a_change_between_summary_and_inventory_is_sent_whatever_its_bucket():
+    edge, cloud = Edge(many(500)), Cloud(many(500, p1=b"2"))
+    (hello,) = edge.session.outgoing()
+    cloud.step(hello)
+    for message in cloud.session.outgoing():
+        edge.step(message)
+    for message in edge.session.outgoing():
+        cloud.step(message)
+    for number in range(2, 60):
+        key = ObjectKey("Pod", "default", f"p{number}")
+        cloud.put(key, b"3") if number % 2 else cloud.drop(key)
+        cloud.session.changed(key)
+    talk(edge, cloud)
+    assert edge.records == cloud.records
+
+
+def test_an_answer_to_a_summary_that_was_never_given_or_does_not_fit_ends_the_session():
+    edge, cloud = Edge(many(500)), Cloud(many(500, p1=b"2"))
+    (hello,) = edge.session.outgoing()
+    cloud.step(hello)
+    for message in cloud.session.outgoing():
+        edge.step(message)
+    with pytest.raises(LimitError, match="buckets wanted"):
+        edge.session.receive(Wanted(bytes(1)), 0.0)
+    assert edge.session.outgoing()[-1].code == "TOO_LARGE"
+
+
+@pytest.mark.parametrize("then", [Summary(bytes(64)), Summary(bytes(65))])
+def test_a_summary_that_is_not_the_first_after_the_welcome_is_refused(then):
+    _, cloud = Edge(), Cloud(many(500))
+    cloud.step(EVERY_MESSAGE[0])
+    cloud.step(Summary(bytes(64)))
+    with pytest.raises(UnexpectedMessageError):
+        cloud.step(then)
+
+
+def test_an_inventory_of_what_was_not_wanted_is_refused():
+    cloud = Cloud({})
+    cloud.step(EVERY_MESSAGE[0])
+    low, high = bytes(7) + b"\1" + bytes(8), b"\xff" * 16
+    index = RecordIndex()
+    cloud.session._index = index
+    cloud.step(Summary(b"x" * 8 + bytes(56)))  # only the first bucket differs from nothing
+    with pytest.raises(ProtocolError, match="not wanted"):
+        cloud.step(Inventory(low + high, last=True))
+    assert cloud.session.outgoing()[-1].code == "BAD_FRAME"

@@ -12,17 +12,19 @@ from synccore.messages import (
     Inventory,
     Rejected,
     ReportAll,
+    Summary,
     Synced,
     TunnelOpen,
     TunnelOpened,
+    Wanted,
     Welcome,
 )
 from synccore.pb import sync_pb2 as pb
 from synccore.wire import EmptyMessageError, cloud_to_wire, edge_to_wire, from_wire
 from tests.synccore.test_sessions import EVERY_MESSAGE
 
-EDGE_ONLY = (Ask, Hello, Inventory, Rejected, TunnelOpened)
-CLOUD_ONLY = (Answer, Welcome, Synced, ReportAll, TunnelOpen)
+EDGE_ONLY = (Ask, Hello, Summary, Inventory, Rejected, TunnelOpened)
+CLOUD_ONLY = (Answer, Welcome, Wanted, Synced, ReportAll, TunnelOpen)
 
 
 @pytest.mark.parametrize("message", EVERY_MESSAGE, ids=lambda m: type(m).__name__)

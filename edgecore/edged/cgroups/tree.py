@@ -120,7 +120,7 @@ class CgroupTree:
             return
         name = "cpu.weight" if self.unified else "cpu.shares"
         folder = next(f for f in self._folders(parent) if (f / name).exists())
-        total = sum(int((pod / name).read_text()) for pod in folder.glob("pod*"))
+        total = sum(_number(pod / name) for pod in folder.glob("pod*"))
         if level == "besteffort":
             total = weight(MIN_SHARES) if self.unified else MIN_SHARES
         most = 10_000 if self.unified else 262_144
@@ -142,6 +142,14 @@ def huge_page_sizes(mount: Path = MOUNT, sizes: Path = HUGE_PAGES) -> tuple[str,
         return ()
     names = (entry.name.removeprefix("hugepages-").removesuffix("kB") for entry in sizes.iterdir())
     return tuple(sorted(huge_page_name(f"{name}Ki") for name in names))
+
+
+def _number(path: Path) -> int:
+    """Return the number in `path`; 0 if it has just gone: pods come and go side by side."""
+    try:
+        return int(path.read_text())
+    except FileNotFoundError:
+        return 0
 
 
 def _remove(folder: Path) -> None:

@@ -25,7 +25,7 @@ class _Content(msgspec.Struct, rename="camel"):
 def references(pod: Pod) -> set[ObjectKey]:
     """Return the keys of all ConfigMaps and Secrets that `pod` mentions."""
     found: set[tuple[str, str]] = set()
-    for container in (*pod.spec.init_containers, *pod.spec.containers):
+    for container in pod.spec.every_container:
         for source in container.env_from:
             found |= {("ConfigMap", r.name) for r in (source.config_map_ref,) if r}
             found |= {("Secret", r.name) for r in (source.secret_ref,) if r}

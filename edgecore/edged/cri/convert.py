@@ -25,6 +25,8 @@ POD_NAMESPACE_LABEL = "io.kubernetes.pod.namespace"
 POD_UID_LABEL = "io.kubernetes.pod.uid"
 CONTAINER_NAME_LABEL = "io.kubernetes.container.name"
 RESTART_COUNT_ANNOTATION = "io.kubernetes.container.restartCount"
+# Ours: the image as the pod's spec had it, which a runtime may resolve to another name.
+SPEC_IMAGE_ANNOTATION = "armadillo.dev/image"
 # Ours: which agent made it. Several agents may share one runtime and must not touch each other's pods.
 OWNER_LABEL = "armadillo.dev/node"
 
@@ -120,14 +122,18 @@ def container_config(
             for m in config.mounts
         ],
         labels=labels,
-        annotations={**config.annotations, RESTART_COUNT_ANNOTATION: str(config.attempt)},
+        annotations={
+            **config.annotations,
+            RESTART_COUNT_ANNOTATION: str(config.attempt),
+            SPEC_IMAGE_ANNOTATION: config.image,
+        },
         log_path=config.log_path,
         stdin=config.stdin,
         stdin_once=config.stdin_once,
         tty=config.tty,
         linux=pb.LinuxContainerConfig(
             resources=_resources(config.limits),
-            security_context=_container_security(config.security, sandbox),
+            security_context=_container_security(config, sandbox),
         ),
     )
 
@@ -145,6 +151,7 @@ def container_state(
             image=listed.image.image,
             image_id=listed.image_ref,
             created_s=listed.created_at / 1e9,
+            spec_image=listed.annotations.get(SPEC_IMAGE_ANNOTATION, ""),
         )
     return ContainerState(
         id=status.id,
@@ -162,6 +169,7 @@ def container_state(
         exit_code=status.exit_code,
         reason=status.reason,
         message=status.message,
+        spec_image=listed.annotations.get(SPEC_IMAGE_ANNOTATION, ""),
     )
 
 
@@ -251,8 +259,9 @@ def _sandbox_security(config: SandboxConfig) -> pb.LinuxSandboxSecurityContext:
 
 
 def _container_security(
-    security: ContainerSecurity, sandbox: SandboxConfig
+    config: ContainerConfig, sandbox: SandboxConfig
 ) -> pb.LinuxContainerSecurityContext:
+    security = config.security
     message = pb.LinuxContainerSecurityContext(
         capabilities=pb.Capability(
             add_capabilities=security.add_capabilities, drop_capabilities=security.drop_capabilities
@@ -271,6 +280,9 @@ def _container_security(
     if security.app_armor:
         message.apparmor.CopyFrom(_profile(security.app_armor))
         message.apparmor_profile = _old_app_armor(security.app_armor)
+    if config.target_id:
+        message.namespace_options.pid = pb.TARGET
+        message.namespace_options.target_id = config.target_id
     if security.run_as_user is not None:
         message.run_as_user.value = security.run_as_user
     if security.run_as_group is not None:

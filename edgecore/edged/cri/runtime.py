@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
+
+import grpc
 
 from edgecore.edged.cri import convert
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
@@ -16,6 +18,9 @@ from edgecore.edged.runtime import (
     ContainerConfig,
     ContainerStartError,
     ContainerState,
+    ExecRefusedError,
+    ExecResult,
+    ExecTimeoutError,
     ImageState,
     PodIdentity,
     RuntimeFeatures,
@@ -31,6 +36,7 @@ CALL_TIMEOUT_S = 120.0  # kubelet's own limit
 # A pod may ask for any int64; runtimes count in nanoseconds, of which an int64 holds 292 years.
 MAX_GRACE_S = 100 * 365 * 86_400.0
 PULL_TIMEOUT_S = 900.0  # kubelet has none, and so waits for ever on a registry that stalls
+EXEC_SLACK_S = 5.0  # the runtime's own limit comes first, and then it takes a moment to kill
 VERSION_TIMEOUT_S = 10.0  # asked at start and by node status, which must not hang with the runtime
 
 
@@ -148,6 +154,27 @@ class CriRuntime(CriMeter):
         request = pb.RemoveContainerRequest(container_id=container_id)
         await _unless_gone(self._cri.call("RemoveContainer", request, pb.RemoveContainerResponse))
 
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], timeout_s: float
+    ) -> ExecResult:
+        """Run `command`. Raises: ExecTimeoutError, ExecRefusedError, RuntimeUnavailableError."""
+        seconds = max(1, math.ceil(timeout_s))
+        request = pb.ExecSyncRequest(container_id=container_id, cmd=command, timeout=seconds)
+        limit_s = seconds + EXEC_SLACK_S
+        call = self._cri.call("ExecSync", request, pb.ExecSyncResponse, timeout_s=limit_s)
+        try:
+            answer = await call
+        except CriRefusedError as exc:
+            if "timed out" in exc.details or "timeout" in exc.details:
+                raise ExecTimeoutError(_timed_out(command, seconds)) from exc
+            raise ExecRefusedError(exc.details) from exc
+        except RuntimeUnavailableError as exc:
+            # containerd says DEADLINE_EXCEEDED, as gRPC itself does, when the command took too long.
+            if "ExecSync" in str(exc) and _is_deadline(exc):
+                raise ExecTimeoutError(_timed_out(command, seconds)) from exc
+            raise
+        return ExecResult(answer.exit_code, answer.stdout + answer.stderr)
+
     async def image(self, reference: str) -> ImageState | None:
         """Return the image if it is present. Raises: ContainerStartError (InvalidImageName)."""
         found = await self._image(reference)
@@ -248,6 +275,18 @@ class CriRuntime(CriMeter):
             security.run_as_username = image.username
         else:
             security.run_as_user.value = image.uid.value if image is not None else 0
+
+
+def _timed_out(command: Sequence[str], seconds: int) -> str:
+    return f'command timed out: "{" ".join(command)}" timed out after {seconds}s'
+
+
+def _is_deadline(exc: BaseException) -> bool:
+    cause = exc.__cause__
+    return (
+        isinstance(cause, grpc.aio.AioRpcError)
+        and cause.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    )
 
 
 async def _or_unavailable(call: Awaitable[T]) -> T:

@@ -11,6 +11,7 @@ LIMIT_S = 300.0
 FORGET_S = 2 * LIMIT_S  # a container that ran this long starts from the first delay again
 IMAGE_BACK_OFF_SHOWN_S = 2.0  # ErrImagePull stands this long before it reads ImagePullBackOff
 RETRY_S = 10.0  # of refusals other than images: a missing ConfigMap, a failed create
+POST_START_ERROR = "PostStartHookError"
 IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff")
 
 
@@ -59,6 +60,8 @@ def next_back_off(note: ContainerMemory, state: ContainerState | None) -> BackOf
 def failure_hold(container: Container, note: ContainerMemory, now_s: float) -> Waiting | None:
     """Return why a container whose last start was refused is not tried again yet."""
     failed = note.waiting
+    if failed is not None and failed.image not in ("", container.image):
+        return None
     if failed is None or not 0 < failed.retry_s - now_s <= failed.delay_s:
         return None
     shown_s = failed.since_s + IMAGE_BACK_OFF_SHOWN_S
@@ -73,16 +76,24 @@ def failure_hold(container: Container, note: ContainerMemory, now_s: float) -> W
     )
 
 
-def refused(note: ContainerMemory, reason: str, message: str, now_s: float) -> Waiting:
+def refused(
+    note: ContainerMemory, reason: str, message: str, now_s: float, *, image: str = ""
+) -> Waiting:
     """Return the note of a start that was refused now; images back off, the rest is retried steadily."""
     delay_s = RETRY_S
     if reason in IMAGE_ERRORS:
-        before = (
-            note.waiting.delay_s if note.waiting and note.waiting.reason in IMAGE_ERRORS else 0.0
-        )
-        delay_s = min(before * 2, LIMIT_S) or FIRST_S
+        before = note.waiting
+        same = before is not None and before.reason in IMAGE_ERRORS and before.image == image
+        delay_s = (min(before.delay_s * 2, LIMIT_S) if before and same else 0.0) or FIRST_S
+    elif reason == POST_START_ERROR:
+        delay_s = 0.0  # the container ran: its crash back-off is the wait
     return Waiting(
-        reason=reason, message=message, since_s=now_s, retry_s=now_s + delay_s, delay_s=delay_s
+        reason=reason,
+        message=message,
+        since_s=now_s,
+        retry_s=now_s + delay_s,
+        delay_s=delay_s,
+        image=image,
     )
 
 

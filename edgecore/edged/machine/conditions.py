@@ -22,12 +22,12 @@ def conditions(
     sandbox_up: bool,
     now_s: float,
 ) -> list[Status]:
-    """Return the five conditions, and DisruptionTarget if the node ends the pod; `lastTransitionTime` moves only when the status does."""
+    """Return the conditions that a node owns; `lastTransitionTime` moves only when the status does."""
     ready = _containers_ready(pod, phase, inits, apps)
     wanted = [
         _condition("PodReadyToStartContainers", "True" if sandbox_up else "False"),
-        _initialized(phase, inits, apps),
-        {"type": "Ready", **ready},
+        _initialized(pod, phase, inits, apps),
+        {"type": "Ready", **_gated(pod, ready)},
         {"type": "ContainersReady", **ready},
         _condition("PodScheduled", "True"),
     ]
@@ -55,10 +55,31 @@ def _condition(kind: str, status: str, reason: str = "", message: str = "") -> S
     return condition
 
 
-def _initialized(phase: str, inits: list[Status], apps: list[Status]) -> Status:
+def _gated(pod: Pod, ready: Status) -> Status:
+    """Return the status of Ready: that of the containers, unless a readiness gate is closed."""
+    if ready["status"] != "True":
+        return ready
+    known = {c.type: c.status for c in pod.status.conditions}
+    problems = []
+    for gate in (g.condition_type for g in pod.spec.readiness_gates):
+        if gate not in known:
+            problems.append(
+                f'corresponding condition of pod readiness gate "{gate}" does not exist.'
+            )
+        elif known[gate] != "True":
+            problems.append(
+                f'the status of pod readiness gate "{gate}" is not "True", but {known[gate]}'
+            )
+    if not problems:
+        return ready
+    return {"status": "False", "reason": "ReadinessGatesNotReady", "message": ", ".join(problems)}
+
+
+def _initialized(pod: Pod, phase: str, inits: list[Status], apps: list[Status]) -> Status:
     if phase == "Succeeded":
         return _condition("Initialized", "True", "PodCompleted")
-    waiting = [s["name"] for s in inits if not s["ready"]]
+    sidecars = {c.name for c in pod.spec.init_containers if c.is_sidecar}
+    waiting = [s["name"] for s in inits if not s["started" if s["name"] in sidecars else "ready"]]
     begun = any("running" in s["state"] or "terminated" in s["state"] for s in apps)
     if waiting and not begun:
         message = f"containers with incomplete status: [{' '.join(waiting)}]"

@@ -18,6 +18,7 @@ class Waiting(msgspec.Struct, kw_only=True, omit_defaults=True):
     since_s: float = 0.0
     retry_s: float = 0.0
     delay_s: float = 0.0  # of an image's back-off, to double it
+    image: str = ""  # that was tried; another one is tried at once
 
 
 class BackOff(msgspec.Struct, kw_only=True):
@@ -46,6 +47,7 @@ class ContainerMemory(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     attempt: int = -1
     image: str = ""  # as the spec had it when this attempt was created
+    restart: int = -1  # the attempt that was stopped to be started again, whatever its exit code
     last_exit: Exit | None = None
     previous_exit: Exit | None = None  # of the attempt before: `lastState`
     back_off: BackOff | None = None

@@ -1,134 +1,183 @@
-"""The pod state machine: from (spec, what runs, memory, now) to the next actions. Pure: no I/O, no clock.
+"""The pod state machine: from (spec, what runs, memory, health, now) to the next actions. Pure: no I/O, no clock.
 
-The order of decisions is kubelet's: end, deadline, completion, sandbox, init containers, app containers.
+The order of decisions is kubelet's: end, deadline, completion, sandbox, ephemeral, init and app containers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from edgecore.edged.machine.actions import (
+    Action,
+    Plan,
+    RemoveContainer,
+    RemoveSandbox,
+    RunSandbox,
+    StartContainer,
+    StopContainer,
+    StopSandbox,
+)
 from edgecore.edged.machine.backoff import crash_hold, failure_hold, next_back_off
-from edgecore.edged.machine.memory import BackOff, PodMemory, Waiting
+from edgecore.edged.machine.memory import ContainerMemory, PodMemory
+from edgecore.edged.machine.probing import HEALTHY, Health
+from edgecore.edged.machine.stopping import (
+    changed_image_stop,
+    clear_sandbox,
+    failed_probe_stop,
+    teardown,
+)
 from edgecore.edged.machine.view import View
 from edgecore.edged.runtime import ContainerPhase, ContainerState
 from edgecore.edged.spec.podspec import Container, Pod
 
-
-@dataclass(frozen=True)
-class RunSandbox:
-    """Make the pod's sandbox."""
-
-    attempt: int
-
-
-@dataclass(frozen=True)
-class StopSandbox:
-    """Stop a sandbox and give back its network; its dead containers stay for their logs."""
-
-    id: str
-
-
-@dataclass(frozen=True)
-class RemoveSandbox:
-    """Remove a sandbox with its containers."""
-
-    id: str
+__all__ = [
+    "Action",
+    "Plan",
+    "RemoveContainer",
+    "RemoveSandbox",
+    "RunSandbox",
+    "StartContainer",
+    "StopContainer",
+    "StopSandbox",
+    "plan",
+    "restarts",
+    "teardown",
+]
 
 
-@dataclass(frozen=True)
-class StartContainer:
-    """Fetch the image if the policy says so, then create and start; `back_off` is kept once it was tried."""
-
-    name: str
-    attempt: int
-    back_off: BackOff | None = None
-
-
-@dataclass(frozen=True)
-class StopContainer:
-    """SIGTERM, grace, SIGKILL. Several in a row stop at the same time."""
-
-    id: str
-    name: str
-    grace_s: float
-    message: str
-
-
-@dataclass(frozen=True)
-class RemoveContainer:
-    """Remove a container that will not be looked at again."""
-
-    id: str
-
-
-Action = RunSandbox | StopSandbox | RemoveSandbox | StartContainer | StopContainer | RemoveContainer
-
-
-@dataclass
-class Plan:
-    """What to do now, why the rest waits, and when to look again.
-
-    Shapes:  holds: container name -> why it is not started now. outcome: set when the pod has just ended.
-    """
-
-    actions: list[Action] = field(default_factory=list)
-    holds: dict[str, Waiting] = field(default_factory=dict)
-    wake_s: float | None = None
-    outcome: str = ""
-    reason: str = ""
-    message: str = ""
-
-    def wake_at(self, moment_s: float) -> None:
-        """Look again at `moment_s` at the latest."""
-        self.wake_s = moment_s if self.wake_s is None else min(self.wake_s, moment_s)
-
-
-def plan(pod: Pod, view: View, memory: PodMemory, now_s: float) -> Plan:
+def plan(pod: Pod, view: View, memory: PodMemory, now_s: float, health: Health = HEALTHY) -> Plan:
     """Return the next step of `pod`. Doing it and planning again converges: then there are no actions."""
     if pod.is_deleting:
-        return Plan(teardown(view, pod.grace_s, remove=True))
+        return Plan(teardown(view, pod.grace_s, remove=True, pod=pod))
     if memory.outcome:
         own_s = float(pod.spec.termination_grace_period_seconds)
         grace_s = own_s if memory.end_grace_s is None else min(own_s, memory.end_grace_s)
-        return Plan(teardown(view, grace_s, remove=False))
+        return Plan(teardown(view, grace_s, remove=False, pod=pod))
     step = Plan()
-    if _past_deadline(pod, memory, now_s, step) or _has_ended(pod, view, step):
+    if _past_deadline(pod, memory, now_s, step) or _has_ended(pod, view, memory, step):
         return step
     if view.sandbox is None or not view.sandbox.ready:
         _replace_sandbox(pod, view, step)
         return step
     for stale in view.stale:
-        step.actions += _clear(stale.id, [c for c in stale.containers if _alive(c)], pod)
-    if _init_done(pod, view, memory, now_s, step):
+        step.actions += clear_sandbox(stale.id, [c for c in stale.containers if _alive(c)], pod)
+    round_ = _Round(pod, view, memory, now_s, health, step)
+    round_.debug()
+    if round_.initialize():
         for container in pod.spec.containers:
-            _advance(pod, container, view, memory, now_s, step)
+            round_.advance(container)
     step.actions += _superseded(view)
     return step
 
 
-def teardown(view: View, grace_s: float, *, remove: bool) -> list[Action]:
-    """Return what ends everything that runs; with `remove`, nothing stays in the runtime.
-
-    What runs is stopped first and alone: how it ended must be observed before it is removed.
-    """
-    actions: list[Action] = [
-        StopContainer(c.id, c.name, grace_s, f"Stopping container {c.name}") for c in view.alive
-    ]
-    if any(c.phase is ContainerPhase.RUNNING for c in view.alive):
-        return actions
-    actions += [StopSandbox(s.id) for s in view.sandboxes if s.ready or remove]
-    if remove:
-        actions += [RemoveSandbox(s.id) for s in view.sandboxes]
-    return actions
-
-
-def restarts(pod: Pod, container: Container, state: ContainerState) -> bool:
-    """Return whether the restart policy starts `container` again after `state`."""
+def restarts(pod: Pod, container: Container, state: ContainerState, note: ContainerMemory) -> bool:
+    """Return whether `container` is started again after `state`."""
+    if container in pod.spec.ephemeral_containers:
+        return state.phase is ContainerPhase.CREATED
     if state.phase is not ContainerPhase.EXITED:
         return state.phase is not ContainerPhase.RUNNING
+    if note.restart == state.attempt:  # it was stopped to be started again
+        return True
     if container.is_sidecar or pod.spec.restart_policy == "Always":
         return True
     return pod.spec.restart_policy == "OnFailure" and state.exit_code != 0
+
+
+class _Round:
+    """One look at the containers of a pod whose sandbox is ready."""
+
+    def __init__(
+        self,
+        pod: Pod,
+        view: View,
+        memory: PodMemory,
+        now_s: float,
+        health: Health,
+        step: Plan,
+    ) -> None:
+        self.pod, self.view, self.memory = pod, view, memory
+        self.now_s, self.health, self.step = now_s, health, step
+
+    def debug(self) -> None:
+        """Start ephemeral containers that never ran: they need nothing but the sandbox."""
+        for container in self.pod.spec.ephemeral_containers:
+            state = self.view.latest.get(container.name)
+            if state is None or state.phase is ContainerPhase.CREATED:
+                self._start(container)
+
+    def initialize(self) -> bool:
+        """Plan the next init container and keep the sidecars; return whether the app containers may start.
+
+        What comes before the last init container that this sandbox has seen has done its work.
+        """
+        inits = self.pod.spec.init_containers
+        begun = any(self.view.in_sandbox(c.name) for c in self.pod.spec.containers)
+        seen = [i for i, c in enumerate(inits) if self.view.in_sandbox(c.name)]
+        current = len(inits) if begun else max(seen, default=0)
+        for container in inits[:current]:
+            if container.is_sidecar:
+                self.advance(container)
+        if current == len(inits):
+            return True
+        if not self._is_initialized(inits[current]):
+            return False
+        if current + 1 < len(inits):
+            self._start(inits[current + 1])
+            return False
+        return True
+
+    def advance(self, container: Container) -> None:
+        """Plan one app container or sidecar."""
+        state = self.view.latest.get(container.name)
+        here = self.view.in_sandbox(container.name)
+        if state is not None and state.phase is ContainerPhase.RUNNING and here is not None:
+            made_from, kind = self.memory.of(container.name).image, self.health.failed.get(state.id)
+            if made_from and made_from != container.image:
+                self.step.actions.append(changed_image_stop(self.pod, container, state))
+            elif kind:
+                self.step.actions.append(failed_probe_stop(self.pod, container, state, kind))
+        elif (
+            state is None
+            or state.phase is ContainerPhase.RUNNING
+            or restarts(self.pod, container, state, self.memory.of(container.name))
+        ):
+            self._start(container)
+
+    def _is_initialized(self, container: Container) -> bool:
+        """Return whether `container` has done what the next one waits for; plan what it needs if not."""
+        state = self.view.in_sandbox(container.name)
+        if container.is_sidecar:
+            self.advance(container)
+            if state is None or state.phase is not ContainerPhase.RUNNING:
+                return False
+            waits = state.id in self.health.unstarted or container.name in self.health.starting
+            return not waits and state.id not in self.health.failed
+        if state is not None and state.phase is ContainerPhase.EXITED and not state.exit_code:
+            return True
+        if state is None or state.phase is not ContainerPhase.RUNNING:
+            self._start(container)
+        return False
+
+    def _start(self, container: Container) -> None:
+        """Plan a start, or hold it back while a back-off lasts."""
+        note, state = self.memory.of(container.name), self.view.latest.get(container.name)
+        held = failure_hold(container, note, self.now_s)
+        if held is None and note.image in (
+            "",
+            container.image,
+        ):  # a new image has failed nothing yet
+            held = crash_hold(self.pod, container, note, state, self.now_s)
+        if held is not None:
+            self.step.holds[container.name] = held
+            self.step.wake_at(held.retry_s)
+            return
+        here = self.view.in_sandbox(container.name)
+        if here is not None and here.phase in (ContainerPhase.CREATED, ContainerPhase.UNKNOWN):
+            # Created and not started: edgecore or the runtime ended in between. Its name must be free again.
+            self.step.actions.append(RemoveContainer(here.id))
+        attempt = note.attempt + 1
+        if here is not None and here.phase is ContainerPhase.CREATED:
+            attempt = here.attempt  # it never ran, so this is no restart
+        back_off = next_back_off(note, state) if note.image in ("", container.image) else None
+        self.step.actions.append(StartContainer(container.name, max(attempt, 0), back_off))
 
 
 def _alive(container: ContainerState) -> bool:
@@ -147,7 +196,7 @@ def _past_deadline(pod: Pod, memory: PodMemory, now_s: float, step: Plan) -> boo
     return True
 
 
-def _has_ended(pod: Pod, view: View, step: Plan) -> bool:
+def _has_ended(pod: Pod, view: View, memory: PodMemory, step: Plan) -> bool:
     """Note the outcome if no container of `pod` will ever run again."""
     if pod.spec.restart_policy == "Always":
         return False
@@ -156,7 +205,9 @@ def _has_ended(pod: Pod, view: View, step: Plan) -> bool:
         return True
     states = [view.latest.get(c.name) for c in pod.spec.containers]
     ended = [
-        s is not None and s.phase is ContainerPhase.EXITED and not restarts(pod, c, s)
+        s is not None
+        and s.phase is ContainerPhase.EXITED
+        and not restarts(pod, c, s, memory.of(c.name))
         for c, s in zip(pod.spec.containers, states, strict=True)
     ]
     if all(ended):
@@ -184,76 +235,9 @@ def _lost_with_sandbox(pod: Pod, view: View) -> bool:
 
 def _replace_sandbox(pod: Pod, view: View, step: Plan) -> None:
     for old in view.sandboxes:  # a dead sandbox may still hold a network and, in theory, processes
-        step.actions += _clear(old.id, [c for c in old.containers if _alive(c)], pod)
+        step.actions += clear_sandbox(old.id, [c for c in old.containers if _alive(c)], pod)
     attempt = max((s.attempt for s in view.sandboxes), default=-1) + 1
     step.actions.append(RunSandbox(attempt))
-
-
-def _clear(sandbox_id: str, alive: list[ContainerState], pod: Pod) -> list[Action]:
-    grace_s = pod.spec.termination_grace_period_seconds
-    stops: list[Action] = [
-        StopContainer(
-            c.id, c.name, grace_s, "Pod sandbox changed, it will be killed and re-created."
-        )
-        for c in alive
-    ]
-    return [*stops, StopSandbox(sandbox_id), RemoveSandbox(sandbox_id)]
-
-
-def _init_done(pod: Pod, view: View, memory: PodMemory, now_s: float, step: Plan) -> bool:
-    """Plan the next init container; return whether the app containers may start."""
-    begun = any(view.in_sandbox(c.name) for c in pod.spec.containers)
-    for container in pod.spec.init_containers:
-        state = view.in_sandbox(container.name)
-        if begun and not container.is_sidecar:
-            continue  # kubelet too: once an app container exists, init containers are over
-        finished = state is not None and state.phase is ContainerPhase.EXITED
-        if finished and state is not None and state.exit_code == 0 and not container.is_sidecar:
-            continue
-        running = state is not None and state.phase is ContainerPhase.RUNNING
-        if not running:
-            _start(pod, container, view, memory, now_s, step)
-        if not (container.is_sidecar and running) and not begun:
-            return False
-    return True
-
-
-def _advance(
-    pod: Pod, container: Container, view: View, memory: PodMemory, now_s: float, step: Plan
-) -> None:
-    """Plan one app container."""
-    state = view.latest.get(container.name)
-    here = view.in_sandbox(container.name)
-    if state is not None and state.phase is ContainerPhase.RUNNING and here is not None:
-        made_from = memory.of(container.name).image
-        if made_from and made_from != container.image:
-            grace_s = pod.spec.termination_grace_period_seconds
-            message = f"Container {container.name} definition changed, will be restarted"
-            step.actions.append(StopContainer(state.id, container.name, grace_s, message))
-        return
-    if state is None or restarts(pod, container, state) or state.phase is ContainerPhase.RUNNING:
-        _start(pod, container, view, memory, now_s, step)
-
-
-def _start(
-    pod: Pod, container: Container, view: View, memory: PodMemory, now_s: float, step: Plan
-) -> None:
-    """Plan a start, or hold it back while a back-off lasts."""
-    note, state = memory.of(container.name), view.latest.get(container.name)
-    held = failure_hold(container, note, now_s) or crash_hold(pod, container, note, state, now_s)
-    if held is not None:
-        step.holds[container.name] = held
-        step.wake_at(held.retry_s)
-        return
-    here = view.in_sandbox(container.name)
-    if here is not None and here.phase in (ContainerPhase.CREATED, ContainerPhase.UNKNOWN):
-        # Created and not started: edgecore or the runtime ended in between. Its name must be free again.
-        step.actions.append(RemoveContainer(here.id))
-    attempt = note.attempt + 1
-    if here is not None and here.phase is ContainerPhase.CREATED:
-        attempt = here.attempt  # it never ran, so this is no restart
-    back_off = next_back_off(note, state)
-    step.actions.append(StartContainer(container.name, max(attempt, 0), back_off))
 
 
 def _superseded(view: View) -> list[Action]:

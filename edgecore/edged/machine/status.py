@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from corekit.timestamps import rfc3339
 from edgecore.edged.machine.conditions import conditions
 from edgecore.edged.machine.memory import ContainerMemory, Exit, PodMemory, Waiting
 from edgecore.edged.machine.planning import restarts
-from edgecore.edged.machine.view import View
+from edgecore.edged.machine.probing import HEALTHY, Health
+from edgecore.edged.machine.view import LOST_EXIT_CODE, LOST_MESSAGE, LOST_REASON, View
 from edgecore.edged.runtime import ContainerPhase, ContainerState
 from edgecore.edged.spec.podspec import Container, Pod
 from edgecore.edged.spec.resources import qos_class
 
 Status = dict[str, Any]
+# kubelet's bound on all of a pod's termination messages, shared out among its containers.
+TERMINATION_MESSAGES_BYTES = 12 << 10
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,21 @@ class Surroundings:
     runtime_name: str
     holds: Mapping[str, Waiting] = field(default_factory=dict)
     termination_messages: Mapping[str, str] = field(default_factory=dict)  # by container id
+    health: Health = HEALTHY
+    message_bytes: int = TERMINATION_MESSAGES_BYTES  # of one container
 
 
 def pod_status(
     pod: Pod, view: View, memory: PodMemory, around: Surroundings, now_s: float
 ) -> Status:
     """Return `pod.status`; transition times of what did not change are taken from `memory.status`."""
+    share = TERMINATION_MESSAGES_BYTES // len(pod.spec.every_container)
+    around = replace(around, message_bytes=share)
     inits = [_container(pod, c, view, memory, around) for c in pod.spec.init_containers]
     apps = [_container(pod, c, view, memory, around) for c in pod.spec.containers]
+    others = [_container(pod, c, view, memory, around) for c in pod.spec.ephemeral_containers]
+    if memory.outcome and not view.alive:
+        _close(inits, apps)
     phase = _phase(pod, memory, inits, apps)
     sandbox_up = view.sandbox is not None and view.sandbox.ready
     status: Status = {
@@ -58,6 +68,8 @@ def pod_status(
     if inits:
         status["initContainerStatuses"] = inits
     status["containerStatuses"] = apps
+    if others:
+        status["ephemeralContainerStatuses"] = others
     return status
 
 
@@ -70,14 +82,11 @@ def pod_ips(pod: Pod, view: View, host_ips: Sequence[str]) -> list[str]:
 
 def _phase(pod: Pod, memory: PodMemory, inits: list[Status], apps: list[Status]) -> str:
     """Return kubelet's phase: a pod is terminal only once nothing of it runs."""
-    running = [s for s in apps if "running" in s["state"]]
-    if memory.outcome and not any("running" in s["state"] for s in (*inits, *apps)):
+    running = any("running" in s["state"] for s in (*inits, *apps))  # sidecars too
+    if memory.outcome and not running:
         return memory.outcome
     begun = any(_terminated(s) or "running" in s["state"] for s in apps)
-    pending_init = any(
-        not (s["ready"] or s["state"].get("terminated", {}).get("exitCode") == 0) for s in inits
-    )
-    if pending_init and not begun:
+    if not begun and not all(map(_is_initialized, pod.spec.init_containers, inits)):
         return "Pending"
     if any("waiting" in s["state"] and not _terminated(s) for s in apps):
         return "Pending"
@@ -87,6 +96,30 @@ def _phase(pod: Pod, memory: PodMemory, inits: list[Status], apps: list[Status])
     if good:
         return "Succeeded"
     return "Failed" if pod.spec.restart_policy == "Never" else "Running"
+
+
+def _is_initialized(spec: Container, status: Status) -> bool:
+    return bool(status["started"] if spec.is_sidecar else status["ready"])
+
+
+def _close(inits: list[Status], apps: list[Status]) -> None:
+    """Give an end to containers of an ended pod that have none: one that was never made, or whose end was lost.
+
+    kubelet's rule: init containers before the last that was begun, and app containers once there was none left.
+    """
+    begun = [i for i, s in enumerate(inits) if _terminated(s)]
+    done = (
+        begun
+        and begun[-1] == len(inits) - 1
+        and inits[-1]["state"].get("terminated", {}).get("exitCode") == 0
+    )
+    initialized = not inits or done or any(map(_terminated, apps))
+    lost = inits[: begun[-1] + 1] if begun else []
+    lost = [*(inits if any(map(_terminated, apps)) else lost), *(apps if initialized else [])]
+    for status in lost:
+        if "terminated" not in status["state"]:
+            ended = {"exitCode": LOST_EXIT_CODE, "reason": LOST_REASON, "message": LOST_MESSAGE}
+            status["state"] = {"terminated": {**ended, "startedAt": None, "finishedAt": None}}
 
 
 def _terminated(status: Status) -> Status:
@@ -99,21 +132,27 @@ def _container(
 ) -> Status:
     note, state = memory.of(spec.name), view.latest.get(spec.name)
     now = _state(pod, spec, state, note, around)
-    running = "running" in now
-    is_init = spec in pod.spec.init_containers and not spec.is_sidecar
-    ended_well = now.get("terminated", {}).get("exitCode") == 0
+    ident = state.id if state is not None else ""
+    started = "running" in now and ident not in around.health.unstarted
+    ready = started and ident not in around.health.unready
+    if spec in pod.spec.ephemeral_containers:
+        ready = False
+    elif spec in pod.spec.init_containers and not spec.is_sidecar:
+        ready = now.get("terminated", {}).get("exitCode") == 0
     status: Status = {
         "name": spec.name,
         "state": now,
         "lastState": _last_state(now, state, note, around),
-        "ready": ended_well if is_init else running,
+        "ready": ready,
         "restartCount": max(note.attempt, 0),
         "image": (state.image if state else "") or spec.image,
         "imageID": state.image_id if state else "",
-        "started": running,
+        "started": started,
     }
     if state is not None and state.id:
         status["containerID"] = f"{around.runtime_name}://{state.id}"
+    if spec in pod.spec.ephemeral_containers:
+        del status["started"]
     return status
 
 
@@ -124,10 +163,11 @@ def _state(
     note: ContainerMemory,
     around: Surroundings,
 ) -> Status:
-    if state is not None and state.phase is ContainerPhase.RUNNING:
+    starting = spec.name in around.health.starting
+    if state is not None and state.phase is ContainerPhase.RUNNING and not starting:
         return {"running": {"startedAt": rfc3339(state.started_s)}}
     held = around.holds.get(spec.name)
-    wanted = not memory_is_final(pod, spec, state)
+    wanted = not is_final(pod, spec, state, note)
     if wanted and held is not None:
         return {"waiting": _waiting(held.reason, held.message)}
     ended = note.last_exit
@@ -137,9 +177,11 @@ def _state(
     return {"waiting": _waiting(reason)}
 
 
-def memory_is_final(pod: Pod, spec: Container, state: ContainerState | None) -> bool:
+def is_final(
+    pod: Pod, spec: Container, state: ContainerState | None, note: ContainerMemory
+) -> bool:
     """Return whether `spec` has ended and the restart policy leaves it so."""
-    return state is not None and not restarts(pod, spec, state)
+    return state is not None and not restarts(pod, spec, state, note)
 
 
 def _waiting(reason: str, message: str = "") -> Status:
@@ -166,7 +208,11 @@ def _ended(ended: Exit, around: Surroundings) -> Status:
     }
     message = around.termination_messages.get(ended.id) or ended.message
     if message:
-        status["message"] = message
+        status["message"] = _cut(message, around.message_bytes)
     if ended.id:
         status["containerID"] = f"{around.runtime_name}://{ended.id}"
     return status
+
+
+def _cut(text: str, limit_bytes: int) -> str:
+    return text.encode(errors="replace")[:limit_bytes].decode(errors="ignore")

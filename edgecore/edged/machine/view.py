@@ -51,13 +51,14 @@ def observe(pod: Pod, sandboxes: Sequence[SandboxState], memory: PodMemory) -> V
     for container in (c for s in ordered for c in s.containers):
         by_name.setdefault(container.name, []).append(container)
     latest: dict[str, ContainerState] = {}
-    for spec in (*pod.spec.init_containers, *pod.spec.containers):
+    for spec in pod.spec.every_container:
         attempts = sorted(by_name.get(spec.name, ()), key=_age)
         for attempt in attempts:
             _remember(memory, attempt)
         if attempts and attempts[-1].attempt >= memory.of(spec.name).attempt:
             latest[spec.name] = attempts[-1]
             memory.of(spec.name).attempt = attempts[-1].attempt
+            memory.of(spec.name).image = attempts[-1].spec_image or memory.of(spec.name).image
         elif memory.of(spec.name).attempt >= 0:
             latest[spec.name] = _recall(memory, spec.name)
     return View(ordered[0] if ordered else None, ordered[1:], latest)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgecore.edged.containers.containerconfig import log_folder
 from edgecore.edged.containers.environment import Lookup
-from edgecore.edged.machine.backoff import RETRY_S, refused
+from edgecore.edged.machine.backoff import POST_START_ERROR, RETRY_S, refused
 from edgecore.edged.machine.memory import PodMemory, Waiting
 from edgecore.edged.machine.planning import (
     Action,
@@ -25,6 +25,8 @@ from edgecore.edged.machine.view import View
 from edgecore.edged.pods.launch import Launch
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
+from edgecore.edged.pods.stopper import Stopper
+from edgecore.edged.probes.hooks import HookError, run_hook
 from edgecore.edged.runtime import ContainerStartError
 from edgecore.edged.spec.podspec import Container, Pod
 from edgecore.edged.volumes.errors import VolumeError
@@ -44,6 +46,8 @@ class Actor:
     ) -> None:
         self._site, self._memory, self._reporter, self._volumes = site, memory, reporter, volumes
         self._told: dict[str, str] = {}
+        self._stopper = Stopper(site.runtime, reporter)
+        self.starting: set[str] = set()  # containers that start, postStart hook included
         self._extra = {"pod": f"{memory.namespace}/{memory.name}"}
 
     async def perform(
@@ -54,7 +58,8 @@ class Actor:
         What a single container is refused is remembered for the next plan, and the rest goes on.
         """
         starts = [a for a in actions if isinstance(a, StartContainer)]
-        await self.end([a for a in actions if not isinstance(a, StartContainer | RunSandbox)])
+        endings = [a for a in actions if not isinstance(a, StartContainer | RunSandbox)]
+        await self.end(endings, pod, pod_ips)
         if not self.starts_something(actions):
             return None
         try:
@@ -73,28 +78,31 @@ class Actor:
         self._told.clear()
         if starts and view.sandbox is not None:
             config = await self._site.provision.sandbox(pod, view.sandbox.attempt)
+            running = {c.name: c.id for c in view.alive}
             launch = Launch(
                 self._site, pod, self._volumes, lookup, view.sandbox.id, config, pod_ips,
-                self._reporter,
+                self._reporter, running,
             )  # fmt: skip
             for start in starts:
                 await self._start(launch, start)
         return None
 
-    async def end(self, actions: Sequence[Action]) -> None:
-        """Do actions that only stop and remove; containers that stop next to each other stop together."""
+    async def end(
+        self, actions: Sequence[Action], pod: Pod | None = None, pod_ips: Sequence[str] = ()
+    ) -> None:
+        """Do actions that only stop and remove; containers that stop next to each other stop together.
+
+        Shapes:  pod: as last known; without it no hook can be run. pod_ips: for its hooks.
+        """
         stops = [a for a in actions if isinstance(a, StopContainer)]
         for stop in stops:
+            if stop.restart:
+                self._memory.of(stop.name).restart = self._memory.of(stop.name).attempt
             self._reporter.emit("Killing", stop.message, stop.name)
             logger.info("%s", stop.message, extra={**self._extra, "container": stop.name})
         if stops:
             await self._reporter.flush()
-            runtime = self._site.runtime
-            calls = (runtime.stop_container(s.id, s.grace_s) for s in stops)
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
+            await self._stopper.stop(stops, pod, pod_ips)
         for action in actions:
             await self._end_one(action)
 
@@ -179,18 +187,40 @@ class Actor:
         note = self._memory.of(action.name)
         note.back_off = action.back_off
         extra = {**self._extra, "container": action.name}
+        self.starting.add(action.name)
         try:
-            await launch.start(container, action.attempt)
+            container_id = await launch.start(container, action.attempt)
+            note.waiting, note.image, note.attempt = None, container.image, action.attempt
+            logger.info("container started, attempt %d", action.attempt, extra=extra)
+            await self._reporter.flush()
+            await self._post_start(launch, container, container_id)
         except ContainerStartError as exc:
-            note.waiting = refused(note, exc.reason, exc.message, self._site.clock())
-            shown = exc.reason if exc.reason in _IMAGE_WORDS else exc.message
-            self._reporter.emit("Failed", f"Error: {shown}", action.name, True)
+            now_s = self._site.clock()
+            note.waiting = refused(note, exc.reason, exc.message, now_s, image=container.image)
             logger.warning("not started: %s", exc, extra=extra)
+            if exc.reason != POST_START_ERROR:
+                shown = exc.reason if exc.reason in _IMAGE_WORDS else exc.message
+                self._reporter.emit("Failed", f"Error: {shown}", action.name, True)
+        finally:
+            self.starting.discard(action.name)
+
+    async def _post_start(self, launch: Launch, container: Container, container_id: str) -> None:
+        """Run the postStart hook, if there is one; a container whose hook failed is stopped."""
+        hook, pod = container.lifecycle.post_start, launch.pod
+        if hook is None:
             return
-        note.waiting, note.image, note.attempt = None, container.image, action.attempt
-        logger.info("container started, attempt %d", action.attempt, extra=extra)
-        await self._reporter.flush()
+        address = "".join(launch.pod_ips[:1])
+        try:
+            await run_hook(self._site.runtime, hook, pod, container, container_id, address)
+        except HookError as exc:
+            # Not what the hook said: that may hold a secret, and Events are read by many.
+            self._reporter.emit("FailedPostStartHook", "PostStartHook failed", container.name, True)
+            grace_s = pod.spec.termination_grace_period_seconds
+            word = "FailedPostStartHook"
+            stop = StopContainer(container_id, container.name, grace_s, word)
+            await self.end([stop], pod, launch.pod_ips)
+            raise ContainerStartError(POST_START_ERROR, str(exc)) from exc
 
 
 def _container_named(pod: Pod, name: str) -> Container:
-    return next(c for c in (*pod.spec.init_containers, *pod.spec.containers) if c.name == name)
+    return next(c for c in pod.spec.every_container if c.name == name)

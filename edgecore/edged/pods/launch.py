@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecore.edged.containers.environment import Lookup, resolve_environment
@@ -33,9 +34,10 @@ class Launch:
     sandbox: SandboxConfig
     pod_ips: list[str]
     reporter: PodReporter
+    running: Mapping[str, str] = field(default_factory=dict)  # container name -> id
 
-    async def start(self, container: Container, attempt: int) -> None:
-        """Create and start `container`. Raises: ContainerStartError, RuntimeUnavailableError."""
+    async def start(self, container: Container, attempt: int) -> str:
+        """Create and start `container`; return its id. Raises: ContainerStartError, RuntimeUnavailableError."""
         await self._ensure_image(container)
         provision = self.site.provision
         environment = resolve_environment(
@@ -50,11 +52,23 @@ class Launch:
         env = environment.variables
         mounts = await asyncio.to_thread(self._mounts, container, attempt, dict(env))
         config = await provision.container(self.pod, container, attempt, env, mounts)
+        if container.target_container_name:
+            config = replace(config, target_id=self._target(container))
         runtime, name = self.site.runtime, container.name
         container_id = await runtime.create_container(self.sandbox_id, config, self.sandbox)
         self.reporter.emit("Created", f"Created container: {name}", name, False)
         await runtime.start_container(container_id)
         self.reporter.emit("Started", f"Started container {name}", name, False)
+        return container_id
+
+    def _target(self, container: Container) -> str:
+        """Return the id of the container whose processes an ephemeral container shall see."""
+        wanted = container.target_container_name
+        if wanted not in self.running:
+            raise ContainerStartError(
+                "CreateContainerConfigError", f'unable to find target container "{wanted}"'
+            )
+        return self.running[wanted]
 
     async def _ensure_image(self, container: Container) -> None:
         """Have the image present, fetched if the policy asks for it."""

@@ -29,6 +29,7 @@ from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.pods.provision import Provision
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
 from edgecore.edged.pods.worker import PodWorker
+from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
 from edgecore.edged.volumes.claims import CLAIM, VOLUME
 from edgecore.edged.volumes.tokens import TokenManager
@@ -79,6 +80,7 @@ class Edged:
             runtime_id=RuntimeId(runtime),
             provision=Provision(settings, store, runtime, machineinfo.memory_capacity_bytes()),
             allocatable=allocatable or {},
+            prober=Prober(runtime),
             admission=self.admission,
             tokens=TokenManager(store, uplink, clock),
             node_labels=node_labels or {},
@@ -123,6 +125,7 @@ class Edged:
                 self._end_unknown(uid)
             group.create_task(self._watch_records(), name="edged records")
             group.create_task(self._watch_runtime(), name="edged relist")
+            group.create_task(self._site.prober.run(), name="edged prober")
 
     def _report_again(self) -> None:
         for worker in self._workers.values():

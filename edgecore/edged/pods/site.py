@@ -12,6 +12,7 @@ from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.containers.environment import Lookup, PodFacts
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.pods.provision import Provision
+from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime
 from edgecore.edged.spec.podspec import Pod
 from edgecore.edged.volumes.inputs import VolumeInputs, gather_inputs
@@ -52,6 +53,7 @@ class Site:
     runtime_id: RuntimeId
     provision: Provision
     allocatable: Mapping[str, Decimal]
+    prober: Prober
     admission: AdmissionBook
     tokens: TokenManager
     node_labels: Mapping[str, str] = field(default_factory=dict)

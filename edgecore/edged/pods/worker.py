@@ -19,6 +19,7 @@ from edgecore.edged.machine.status import Surroundings, pod_ips, pod_status
 from edgecore.edged.machine.view import View, observe
 from edgecore.edged.pods.actor import Actor
 from edgecore.edged.pods.gate import Gate
+from edgecore.edged.pods.health import PodHealth
 from edgecore.edged.pods.launch import read_termination_message
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 RETRY_S = 5.0  # after a fault of the disk or the store
 SETTLE_S = 1.0  # an action that changed nothing is not repeated faster
 WAKE_LIMIT_S = 300.0
+SHOW_AFTER_S = 0.5  # most work is done by then, and its end is told anyway
 
 
 class PodWorker:
@@ -60,6 +62,7 @@ class PodWorker:
         self._fault = RepeatedFault(logger, f"pod {memory.namespace}/{memory.name}")
         self._gate = Gate(site, uid, memory, self._reporter)
         self._actor = Actor(site, memory, self._reporter, self._volumes)
+        self._health = PodHealth(site, memory, self._reporter, self._wake)
 
     @property
     def references(self) -> set[ObjectKey]:
@@ -85,6 +88,7 @@ class PodWorker:
         if stored is not None:
             self._take(stored)
         self.memory.grace_s = self._grace_s
+        self._health.ending = self._ending
         if self._ending and (before is None or self._grace_s < before) and self._working:
             self._working.cancel()
         self._wake.set()
@@ -202,7 +206,7 @@ class PodWorker:
     async def _look(self, pod: Pod) -> tuple[View, Plan]:
         """Observe and plan; tell what there is to tell."""
         view, memory, now_s = await self._observe(pod), self.memory, self._site.clock()
-        step = plan(pod, view, memory, now_s)
+        step = plan(pod, view, memory, now_s, self._health.now(self._actor.starting))
         if step.outcome:
             memory.outcome, memory.reason = step.outcome, step.reason
             memory.message = step.message
@@ -238,15 +242,21 @@ class PodWorker:
         async def work() -> None:
             retry[0] = await self._actor.perform(pod, step.actions, lookup, view, ips)
 
-        await self._until_ending(work())
+        await self._until_ending(work(), pod)
         return retry[0]
 
-    async def _until_ending(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work`, but drop it when `update` says that the pod must end (sooner)."""
+    async def _until_ending(self, work: Coroutine[Any, Any, None], pod: Pod | None = None) -> None:
+        """Do `work`, but drop it when `update` says that the pod must end (sooner).
+
+        Work that takes long (a hook, a grace, a pull) must not hide what happens meanwhile: `pod` is observed
+        and its status told whenever there may be news.
+        """
         # No TaskGroup: errors must come out bare, and cancelling the inner task must not cancel us.
         self._working = task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=SHOW_AFTER_S if pod else None)
+            while pod is not None and not task.done():
+                await self._show_while(task, pod)
         finally:
             self._working = None
             if not task.done():
@@ -255,12 +265,32 @@ class PodWorker:
         if not task.cancelled():
             task.result()
 
+    async def _show_while(self, task: asyncio.Task[None], pod: Pod) -> None:
+        """Wait for `task` or for news, and tell the news."""
+        news = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait([task, news], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+        if task.done() or not self._wake.is_set():
+            return
+        self._wake.clear()
+        try:
+            view, now_s = await self._observe(pod), self._site.clock()
+            await self._publish(pod, view, Plan(), now_s)
+        except EdgeError as exc:  # said where it matters: when the work ends
+            logger.debug("status not told: %s", exc, extra=self._log_extra)
+        # Told too often if the same news wakes us again, but never dropped: the work may end in an error.
+        await asyncio.wait([task], timeout=SETTLE_S)
+        self._wake.set()
+
     async def _observe(self, pod: Pod) -> View:
         sandboxes = await self._site.runtime.sandbox(self.uid)
         if not self.memory.start_s:  # adopted without memory: it started with its sandbox
             begun_s = [s.created_s for s in sandboxes if s.created_s]
             self.memory.start_s = min(begun_s, default=self._site.clock())
         view = observe(pod, sandboxes, self.memory)
+        self._health.observe(pod, view, self._ips(pod, view), self._actor.starting)
         if self._unread(pod):
             await asyncio.to_thread(self._read_messages, pod)
         return view
@@ -269,7 +299,7 @@ class PodWorker:
         """Return the ended containers whose termination messages have not been read."""
         return [
             (container, ended)
-            for container in (*pod.spec.init_containers, *pod.spec.containers)
+            for container in pod.spec.every_container
             for note in (self.memory.of(container.name),)
             for ended in (note.last_exit, note.previous_exit)
             if ended is not None and ended.id and ended.id not in self._messages
@@ -285,7 +315,11 @@ class PodWorker:
     async def _publish(self, pod: Pod, view: View, step: Plan, now_s: float) -> None:
         holds = {**self._actor.failures(), **step.holds}
         around = Surroundings(
-            self._site.host_ips, await self._site.runtime_id.get(), holds, self._messages
+            self._site.host_ips,
+            await self._site.runtime_id.get(),
+            holds,
+            self._messages,
+            self._health.now(self._actor.starting),
         )
         if self._gone:
             return  # the name may belong to another pod by now
@@ -350,8 +384,9 @@ class PodWorker:
     async def _clear(self, grace_s: float) -> None:
         while sandboxes := await self._site.runtime.sandbox(self.uid):
             view = View(sandboxes[0], sandboxes[1:])
-            actions = teardown(view, grace_s, remove=True)
-            await self._until_ending(self._actor.end(actions))
+            actions = teardown(view, grace_s, remove=True, pod=self._pod)
+            ips = self._ips(self._pod, view) if self._pod else []
+            await self._until_ending(self._actor.end(actions, self._pod, ips))
 
     async def _remove_files(self, log_dir: str) -> None:
         await asyncio.to_thread(self._volumes.remove)

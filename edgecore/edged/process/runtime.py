@@ -17,10 +17,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from edgecore.edged.process.execute import execute
 from edgecore.edged.process.files import ContainerRecord, RuntimeFiles, SandboxRecord
 from edgecore.edged.process.liveness import boot_id, is_alive, signal_group
 from edgecore.edged.process.metering import group_usages
@@ -30,6 +31,8 @@ from edgecore.edged.runtime import (
     ContainerPhase,
     ContainerStartError,
     ContainerState,
+    ExecRefusedError,
+    ExecResult,
     ImageState,
     RuntimeFeatures,
     RuntimeUnavailableError,
@@ -163,6 +166,17 @@ class ProcessRuntime:
         """Remove it, killing it if it runs."""
         await self.stop_container(container_id, 0.0)
         await _in_thread(lambda: self._files.remove(self._files.containers / container_id))
+
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], timeout_s: float
+    ) -> ExecResult:
+        """Run `command`. Raises: ExecTimeoutError, ExecRefusedError."""
+        record = await _in_thread(lambda: self._files.container(container_id))
+        started = await _in_thread(lambda: self._files.facts(container_id, "started"))
+        if record is None or started is None or not is_alive(started):
+            raise ExecRefusedError(f"container {container_id} is not running")
+        pid = int(started["pid"])
+        return await _in_thread(lambda: execute(record, pid, command, timeout_s))
 
     async def image(self, reference: str) -> ImageState | None:
         """Return the image as present: none is needed. Raises: ContainerStartError (InvalidImageName)."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from msgspec import field
 
+from edgecore.edged.spec.lifecycle import Lifecycle, Probe
 from edgecore.edged.spec.network import Port
 from edgecore.edged.spec.parts import Name, Part, Quantity
 from edgecore.edged.spec.security import SecurityContext
@@ -47,7 +48,10 @@ class Resources(Part, frozen=True):
 
 
 class Container(Part, frozen=True):
-    """A container of a pod; `restart_policy` exists for init containers only and makes a sidecar."""
+    """A container of a pod; `restart_policy` exists for init containers only and makes a sidecar.
+
+    Shapes:  target_container_name: of an ephemeral container: whose processes it sees.
+    """
 
     name: Name
     image: str = ""
@@ -68,6 +72,11 @@ class Container(Part, frozen=True):
     volume_devices: tuple[Any, ...] = ()  # refused, as are claims
     termination_message_path: str = "/dev/termination-log"
     termination_message_policy: Literal["File", "FallbackToLogsOnError"] = "File"
+    startup_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    lifecycle: Lifecycle = Lifecycle()
+    target_container_name: str = ""
 
     @property
     def pull_policy(self) -> str:

@@ -102,11 +102,19 @@ class PodSpecError(EdgeError):
         super().__init__(f"pod does not decode: {problem}")
 
 
+class ReadinessGate(Part, frozen=True):
+    """A condition that others set and that must hold for the pod to be ready."""
+
+    condition_type: str
+
+
 class PodSpec(Part, frozen=True):
     """What the pod shall be."""
 
     containers: Annotated[tuple[Container, ...], msgspec.Meta(min_length=1)]
     init_containers: tuple[Container, ...] = ()
+    ephemeral_containers: tuple[Container, ...] = ()
+    readiness_gates: tuple[ReadinessGate, ...] = ()
     volumes: tuple[Volume, ...] = ()
     restart_policy: Literal["Always", "OnFailure", "Never"] = "Always"
     termination_grace_period_seconds: Seconds = DEFAULT_GRACE_S
@@ -134,6 +142,11 @@ class PodSpec(Part, frozen=True):
     priority: int = 0
     security_context: PodSecurityContext = PodSecurityContext()
 
+    @property
+    def every_container(self) -> tuple[Container, ...]:
+        """Return init, app and ephemeral containers, in this order."""
+        return (*self.init_containers, *self.containers, *self.ephemeral_containers)
+
 
 class ObjectMeta(Part, frozen=True):
     """Who the pod is."""
@@ -147,11 +160,25 @@ class ObjectMeta(Part, frozen=True):
     deletion_grace_period_seconds: Seconds | None = None
 
 
+class GateCondition(Part, frozen=True):
+    """A condition of a readiness gate as others have set it."""
+
+    type: str
+    status: str = ""
+
+
+class GateStatus(Part, frozen=True):
+    """The part of a pod's status that others own and a node must know."""
+
+    conditions: tuple[GateCondition, ...] = ()
+
+
 class Pod(Part, frozen=True):
     """A pod, as the cloud wants it."""
 
     metadata: ObjectMeta
     spec: PodSpec
+    status: GateStatus = GateStatus()
 
     @property
     def full_name(self) -> str:
@@ -206,7 +233,7 @@ def _without_nulls(value: Any) -> Any:
 
 def _check(pod: Pod) -> None:
     names: set[str] = set()
-    for container in (*pod.spec.init_containers, *pod.spec.containers):
+    for container in pod.spec.every_container:
         if container.name in names or container.name in (".", ".."):
             raise ValueError(f"container name {container.name!r} is used twice or not a name")
         names.add(container.name)

@@ -19,7 +19,8 @@ class Fault:
     """One entry of the catalogue.
 
     inject: makes the fault, some times, while the workload runs, and takes it away. judge: looks at the world
-    after convergence. world: the kind of world. pace_s: mean pause of each writer.
+    after convergence. world: the kind of world. pace_s: mean pause of each writer. neighbour: whether another node
+    is watched meanwhile.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Fault:
     world: type[World] = World
     pace_s: float = 0.01
     resume_probe: bool = True
+    neighbour: bool = False

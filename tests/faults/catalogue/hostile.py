@@ -13,9 +13,8 @@ from synccore.codec import decode_batch, encode_batch
 from synccore.errors import FrameError
 from synccore.wire import cloud_to_wire, edge_to_wire
 from tests.faults.catalogue.base import Fault
-from tests.faults.world import World, free_port
+from tests.faults.world import EVIL, World, free_port
 
-EVIL = "edge-evil"
 METHOD = "/armadillo.sync.v1.Sync/Connect"
 # Nobody ever sent a frame of this number, so no acknowledgement of it may mean anything.
 NEVER = 1 << 40
@@ -169,4 +168,7 @@ def bad_batch(rng: random.Random) -> bytes:
             return batch
 
 
-FAULTS = (Fault("F16-edge", hostile_edge), Fault("F16-cloud", hostile_cloud))
+FAULTS = (
+    Fault("F16-edge", hostile_edge, neighbour=True),
+    Fault("F16-cloud", hostile_cloud),
+)

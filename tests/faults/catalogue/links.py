@@ -63,5 +63,5 @@ FAULTS = (
     Fault("F11", one_way),
     Fault("F12", crawl),
     Fault("F13", flap),
-    Fault("F15", tamper),
+    Fault("F15", tamper, neighbour=True),
 )

@@ -114,7 +114,7 @@ FAULTS = (
     Fault("F02", kill_cloud),
     Fault("F03-edge", kill_at_edge_point),
     Fault("F03-cloud", kill_at_cloud_point),
-    Fault("F17-edge", stop_edge),
+    Fault("F17-edge", stop_edge, neighbour=True),
     Fault("F17-cloud", stop_cloud),
     Fault("F26", restart_offline),
     Fault("F26-few", restart_offline_few),

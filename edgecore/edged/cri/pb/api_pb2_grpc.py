@@ -109,6 +109,11 @@ class RuntimeServiceStub:
                 request_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsRequest.SerializeToString,
                 response_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsResponse.FromString,
                 _registered_method=True)
+        self.ExecSync = channel.unary_unary(
+                '/runtime.v1.RuntimeService/ExecSync',
+                request_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ExecSyncRequest.SerializeToString,
+                response_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ExecSyncResponse.FromString,
+                _registered_method=True)
 
 
 class RuntimeServiceServicer:
@@ -204,6 +209,12 @@ class RuntimeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExecSync(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RuntimeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -281,6 +292,11 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
                     servicer.ListContainerStats,
                     request_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsRequest.FromString,
                     response_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsResponse.SerializeToString,
+            ),
+            'ExecSync': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExecSync,
+                    request_deserializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ExecSyncRequest.FromString,
+                    response_serializer=edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ExecSyncResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -688,6 +704,33 @@ class RuntimeService:
             '/runtime.v1.RuntimeService/ListContainerStats',
             edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsRequest.SerializeToString,
             edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ListContainerStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecSync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runtime.v1.RuntimeService/ExecSync',
+            edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ExecSyncRequest.SerializeToString,
+            edgecore_dot_edged_dot_cri_dot_pb_dot_api__pb2.ExecSyncResponse.FromString,
             options,
             channel_credentials,
             insecure,

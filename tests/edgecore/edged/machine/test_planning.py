@@ -18,6 +18,7 @@ from edgecore.edged.machine.planning import (
     StopSandbox,
     plan,
 )
+from edgecore.edged.machine.probing import Health
 from edgecore.edged.machine.view import observe
 from edgecore.edged.runtime import ContainerPhase, ContainerState, PodIdentity, SandboxState
 from tests.fakes.pods import container, make_pod
@@ -340,6 +341,103 @@ def test_a_pod_past_its_deadline_fails():
 def test_a_pod_before_its_deadline_is_looked_at_then():
     result = step(make_pod(activeDeadlineSeconds=300), sandbox(state()))
     assert (result.actions, result.wake_s) == ([], NOW + 100)
+
+
+def test_a_sidecar_with_a_startup_probe_holds_back_the_next():
+    side = container("side", restartPolicy="Always")
+    pod = make_pod(initContainers=[side, container("one")])
+    note, up = memory(), sandbox(state("side"))
+    waiting = Health(unstarted=frozenset({"side-0"}), unready=frozenset({"side-0"}))
+    view = observe(pod, [up], note)
+    assert plan(pod, view, note, NOW, waiting).actions == []
+    assert plan(pod, view, note, NOW, Health(starting=frozenset({"side"}))).actions == []
+    assert started(plan(pod, view, note, NOW)) == [("one", 0)]
+
+
+def test_a_sidecar_that_died_is_restarted_while_a_later_init_container_runs():
+    side = container("side", restartPolicy="Always")
+    pod = make_pod(initContainers=[side, container("one")])
+    result = step(pod, sandbox(state("side", EXITED, exit_code=1), state("one")))
+    assert started(result) == [("side", 1)]
+
+
+def test_sidecars_do_not_keep_a_pod_from_completing_and_stop_in_reverse_order():
+    sides = [container(name, restartPolicy="Always") for name in ("first", "second")]
+    pod = make_pod(initContainers=sides, restartPolicy="OnFailure")
+    up = sandbox(state("first"), state("second"), state(phase=EXITED))
+    note = memory()
+    assert step(pod, up, note=note).outcome == "Succeeded"
+    stops = step(pod, up, note=memory(outcome="Succeeded")).actions
+    assert {s.name: s.after for s in stops} == {"first": ("second-0",), "second": ()}
+
+
+def test_a_deleted_pod_stops_its_apps_before_its_sidecars():
+    side = container("side", restartPolicy="Always")
+    pod = make_pod(initContainers=[side], metadata={"deletionTimestamp": "2026-11-23T08:00:00Z"})
+    stops = step(pod, sandbox(state("side"), state())).actions
+    assert {s.name: s.after for s in stops} == {"side": ("app-0",), "app": ()}
+
+
+def test_a_container_that_failed_liveness_is_stopped_with_the_grace_of_the_probe_and_restarted():
+    probe = {"exec": {"command": ["x"]}, "terminationGracePeriodSeconds": 4}
+    pod = make_pod(containers=[container(livenessProbe=probe)], restartPolicy="OnFailure")
+    note = memory()
+    failed = Health(failed={"app-0": "liveness"})
+    (stop,) = plan(pod, observe(pod, [sandbox(state())], note), note, NOW, failed).actions
+    assert stop == StopContainer(
+        "app-0", "app", 4, "Container app failed liveness probe, will be restarted", restart=True
+    )
+    note.of("app").restart = 0  # as whoever stops it notes
+    ended = step(pod, sandbox(state(phase=EXITED, exit_code=0)), note=note)
+    assert (started(ended), ended.outcome) == ([("app", 1)], "")
+
+
+def test_a_failed_probe_ends_a_container_that_is_never_restarted():
+    pod = make_pod(containers=[container(startupProbe={})], restartPolicy="Never")
+    note = memory()
+    failed = Health(failed={"app-0": "startup"})
+    (stop,) = plan(pod, observe(pod, [sandbox(state())], note), note, NOW, failed).actions
+    assert (stop.message, stop.restart) == ("Container app failed startup probe", False)
+
+
+def test_a_changed_image_is_tried_at_once_whatever_the_old_one_waited_for():
+    held = Waiting(
+        reason="ErrImagePull", since_s=NOW, retry_s=NOW + 300, delay_s=300, image="nowhere:1"
+    )
+    back_off = BackOff(delay_s=300, updated_s=NOW)
+    app = ContainerMemory(attempt=4, image="nowhere:1", waiting=held, back_off=back_off)
+    crashed = sandbox(state(phase=EXITED, attempt=4, exit_code=1, finished_s=NOW))
+    result = step(make_pod(), crashed, note=memory(containers={"app": app}), now_s=NOW + 1)
+    assert result.actions == [StartContainer("app", 5, None)]
+
+
+def test_a_changed_image_restarts_even_what_is_never_restarted():
+    note = memory(containers={"app": ContainerMemory(attempt=0, image="busybox:0", restart=0)})
+    pod = make_pod(restartPolicy="Never")
+    result = step(pod, sandbox(state(phase=EXITED, exit_code=143)), note=note)
+    assert (started(result), result.outcome) == ([("app", 1)], "")
+
+
+def test_an_ephemeral_container_is_started_once_even_before_the_pod_is_initialized():
+    pod = make_pod(initContainers=[container("one")], ephemeralContainers=[container("debug")])
+    note = memory()
+    assert started(step(pod, sandbox(state("one")), note=note)) == [("debug", 0)]
+    ended = sandbox(state("one"), state("debug", EXITED, exit_code=1))
+    assert started(step(pod, ended, note=note)) == []
+    assert started(step(pod, sandbox(state("one"), attempt=1), note=note)) == []
+
+
+def test_a_deadline_that_is_set_while_the_pod_runs_counts_from_its_start():
+    note = memory()
+    assert step(make_pod(), sandbox(state()), note=note).outcome == ""
+    shortened = step(make_pod(activeDeadlineSeconds=150), sandbox(state()), note=note)
+    assert (shortened.outcome, shortened.reason) == ("Failed", "DeadlineExceeded")
+
+
+def test_an_evicted_pod_is_stopped_with_the_grace_of_its_eviction():
+    note = memory(outcome="Failed", reason="Evicted", end_grace_s=0.0)
+    (stop,) = step(make_pod(), sandbox(state()), note=note).actions
+    assert stop.grace_s == 0
 
 
 POLICIES = st.sampled_from(["Always", "OnFailure", "Never"])

@@ -1,0 +1,83 @@
+"""Reported values on their way to the stream: collected while a batch is worked through, put when it is stored."""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from typing import Protocol
+
+from corekit.errors import EdgeError
+from corekit.logs import RepeatedFault
+from devicemodels.objects import ModelProperty
+from synccore.series import MAX_TEXT_VALUE_BYTES, Value, Values
+
+logger = logging.getLogger(__name__)
+
+INT64 = 1 << 63
+
+
+class SampleSink(Protocol):
+    """The buffer of samples, as seen from the twins."""
+
+    def series(self, device: str, prop: str) -> int:
+        """Return the number of a series. Raises: SeriesLimitError."""
+
+    def put(self, series: array[int], times: array[int], values: Values) -> None:
+        """Take readings; never waits."""
+
+
+class Streamed:
+    """Readings of one batch, in the order they came."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, int, Value]] = []
+
+    def add(self, device_id: str, prop: ModelProperty, time_ms: int, text: str) -> None:
+        """Add a value that the model has accepted; a text too long for the stream stays in the twin alone."""
+        if prop.type == "INT":
+            self.rows.append((device_id, prop.name, time_ms, int(text)))
+        elif prop.type in ("DOUBLE", "FLOAT"):
+            self.rows.append((device_id, prop.name, time_ms, float(text)))
+        elif prop.type == "BOOLEAN":
+            self.rows.append((device_id, prop.name, time_ms, text == "true"))
+        elif len(text) <= MAX_TEXT_VALUE_BYTES and len(text.encode()) <= MAX_TEXT_VALUE_BYTES:
+            self.rows.append((device_id, prop.name, time_ms, text))
+
+
+class Streamer:
+    """Puts rows into the buffer as columns. A series that cannot be known is said once, and not streamed."""
+
+    def __init__(self, sink: SampleSink | None) -> None:
+        self._sink = sink
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._fault = RepeatedFault(logger, "values are not streamed")
+
+    def put(self, streamed: Streamed) -> None:
+        """Hand over the rows of a batch that is stored."""
+        if self._sink is None or not streamed.rows:
+            return
+        series, times, values = array("I"), array("q"), list[Value]()
+        for device_id, name, time_ms, value in streamed.rows:
+            if (number := self._number(device_id, name)) is not None:
+                series.append(number)
+                times.append(time_ms)
+                values.append(value)
+        self.put_columns(series, times, values)
+
+    def put_columns(self, series: array[int], times: array[int], values: list[Value]) -> None:
+        """Hand over columns whose series `number()` gave."""
+        if self._sink is None or not series:
+            return
+        floats = [value for value in values if type(value) is float]
+        self._sink.put(series, times, array("d", floats) if len(floats) == len(values) else values)
+
+    def _number(self, device_id: str, name: str) -> int | None:
+        number = self._numbers.get((device_id, name))
+        if number is None and self._sink is not None:
+            try:
+                number = self._sink.series(device_id, name)
+            except EdgeError as exc:
+                self._fault.failed(exc)
+                return None
+            self._numbers[device_id, name] = number
+        return number

@@ -1,0 +1,1 @@
+"""Asking containers: probes and lifecycle hooks, over HTTP, TCP, gRPC and commands in the container."""

@@ -1,0 +1,82 @@
+"""`kubectl edge twin` and `kubectl edge device` against a running lamp: values, outcomes, exit statuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.cluster import wait_until
+
+
+@pytest.fixture
+def edge(up):
+    """Run `kubectl edge …`; return what it printed and its exit status."""
+    env = {**os.environ, "KUBECONFIG": str(up.state / "kubeconfig")}
+
+    def run(*args):
+        command = [sys.executable, "-m", "armadillo.kubectl_edge", *args]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def test_set_waits_until_the_lamp_has_taken_the_value(edge, kubectl):
+    assert edge("twin", "set", "lamp-01", "brightness=63") == (
+        0,
+        "lamp-01: brightness: Applied 63\n",
+        "",
+    )
+    assert kubectl.reported("lamp-01", "brightness") == "63"
+    status, table, _ = edge("twin", "get", "lamp-01", "brightness")
+    assert (status, table.splitlines()[1].split()[:3]) == (0, ["brightness", "63", "63"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (
+            "brightness=101",
+            "device default/lamp-01: property 'brightness': value '101' is more than the maximum of 100 %",
+        ),
+        ("temperature=4", "is ReadOnly in its model"),
+        ("colour=red", "'colour' is not a property of model lamp"),
+        ("brightness", "is not PROPERTY=VALUE"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_it_is_written(edge, wanted, said):
+    status, _, error = edge("twin", "set", "lamp-01", wanted)
+    assert (status, error.count("\n")) == (2, 1)
+    assert said in error
+
+
+def test_a_write_that_kubectl_makes_and_the_model_forbids_shows_in_describe(edge, kubectl):
+    patch = '[{"op":"replace","path":"/spec/properties/1/desired/value","value":"400"}]'
+    kubectl("patch", "device", "lamp-01", "--type", "json", "-p", patch)
+    wait_until("the reason", lambda: "InvalidValue" in kubectl("describe", "device", "lamp-01"))
+    _, table, _ = edge("device", "ls")
+    assert table.splitlines()[1].split()[-1] == "brightness"
+    assert edge("twin", "set", "lamp-01", "brightness=40")[0] == 0
+
+
+def test_a_device_that_is_not_there_does_not_answer_in_time(edge, kubectl):
+    ghost = {
+        "apiVersion": "devices.kubeedge.io/v1beta1",
+        "kind": "Device",
+        "metadata": {"name": "ghost"},
+        "spec": {"deviceModelRef": {"name": "lamp"}, "nodeName": "edge-1"},
+    }
+    kubectl.apply(ghost)
+    try:
+        status, _, error = edge("twin", "set", "ghost", "power=true", "--timeout", "2s")
+        assert (status, error) == (3, "ghost: power: Pending after 2s\n")
+    finally:
+        kubectl.delete("device", "ghost")
+
+
+def test_a_device_that_does_not_exist_is_said_by_kubectl(edge):
+    status, _, error = edge("twin", "get", "nobody")
+    assert (status, "not found" in error) == (1, True)

@@ -96,7 +96,9 @@ def _write(plan: Plan) -> None:
             write_kubeconfig(path, server=server, ca_file=certificates.ca_file, client=client)
         configs.write_settings(
             layout.kubecore / "kubecore.yaml",
-            configs.kubecore_settings(layout, certificates, ports["kubecore"]),
+            configs.kubecore_settings(
+                layout, certificates, ports["kubecore"], mount_tokens=plan.runtime != "process"
+            ),
         )
     cloud = configs.cloudcore_settings(
         certificates,

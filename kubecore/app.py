@@ -29,6 +29,7 @@ from kubecore.settings import KubecoreSettings
 from kubecore.storage.errors import StoreOpenError
 from kubecore.storage.store import Store
 from kubecore.streams.kubelet import KubeletClient
+from kubecore.streams.scraper import Scraper
 
 
 def components(settings: KubecoreSettings) -> list[Component]:
@@ -40,6 +41,7 @@ def components(settings: KubecoreSettings) -> list[Component]:
     objects, kubelets = Objects(operations), KubeletClient(settings.kubelet)
     key_file = Path(settings.store.path).with_name("service-accounts.key")
     accounts = Accounts(settings.accounts, store, registry, key_file)
+    scraper = Scraper(store, kubelets)
     root_ca = Path(settings.accounts.root_ca_file or settings.serve.client_ca_file)
     return [
         store,
@@ -53,7 +55,8 @@ def components(settings: KubecoreSettings) -> list[Component]:
         Scheduler(objects),
         VolumeBinder(objects),
         kubelets,
-        ApiServer(settings.serve, Api(operations, kubelets, accounts), hub),
+        scraper,
+        ApiServer(settings.serve, Api(operations, kubelets, accounts, scraper), hub),
     ]
 
 

@@ -18,6 +18,7 @@ from kubecore.serving.api_documents import DocumentApi
 from kubecore.serving.api_objects import ObjectApi
 from kubecore.serving.requests import MAX_BODY_BYTES
 from kubecore.streams.kubelet import KubeletClient
+from kubecore.streams.scraper import Scraper
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +26,15 @@ logger = logging.getLogger(__name__)
 class Api:
     """The web application."""
 
-    def __init__(self, operations: Operations, kubelets: KubeletClient, accounts: Accounts) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        kubelets: KubeletClient,
+        accounts: Accounts,
+        scraper: Scraper,
+    ) -> None:
         self._authorizer, self._accounts = Authorizer(operations.store), accounts
-        self._objects = ObjectApi(operations, self._authorizer, kubelets, accounts)
+        self._objects = ObjectApi(operations, self._authorizer, kubelets, accounts, scraper)
         self._documents = DocumentApi(operations.registry, accounts)
 
     def application(self) -> web.Application:

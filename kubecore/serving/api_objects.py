@@ -26,11 +26,14 @@ from kubecore.objects.deletion import DeleteOptions
 from kubecore.objects.operations import Operations, WriteOptions
 from kubecore.objects.pages import Page
 from kubecore.serving.answers import answer, show_list, show_object, success
+from kubecore.serving.api_metrics import GROUP as METRICS_GROUP
+from kubecore.serving.api_metrics import MetricsApi
 from kubecore.serving.api_streams import STREAMS, StreamApi
 from kubecore.serving.api_watch import serve_watch
 from kubecore.serving.requests import body_of, form_of, number
 from kubecore.storage.store import Object
 from kubecore.streams.kubelet import KubeletClient
+from kubecore.streams.scraper import Scraper
 
 # The API server of Kubernetes returns the last state of these, and a Status of the rest; clients decode by it.
 _RETURNED_ON_DELETE = frozenset(
@@ -56,16 +59,20 @@ class ObjectApi:
         authorizer: Authorizer,
         kubelets: KubeletClient,
         accounts: Accounts,
+        scraper: Scraper,
     ) -> None:
         self._operations, self._accounts = operations, accounts
         self._reviews = Reviews(authorizer, accounts)
         self._registry: Registry = operations.registry
+        self._metrics = MetricsApi(operations.store, scraper)
         self._streams = StreamApi(operations.store, operations.registry, kubelets)
 
     async def serve(self, request: web.Request, user: User, target: Target) -> web.StreamResponse:
         """Answer a request that `user` is allowed to make."""
         if request.method == "POST" and target.group in GROUPS:
             return answer(self._reviews.answer(user, target, await body_of(request)), 201)
+        if target.group == METRICS_GROUP:
+            return await self._metrics.serve(request, target)
         resource = self._registry.find(target.group, target.version, target.plural)
         if resource is None or not _fits(resource, target):
             raise unknown_path()

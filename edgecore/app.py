@@ -13,6 +13,8 @@ from corekit.daemon import run_daemon
 from corekit.errors import SETTINGS, ConfigError
 from corekit.lifecycle import Component, run_components
 from edgecore.devicetwin.twins import DeviceTwin
+from edgecore.edged.kubelet.documents import Documents
+from edgecore.edged.kubelet.server import KubeletServer
 from edgecore.edged.node.reporter import NodeReporter, node_address
 from edgecore.edged.pods.events import EventRecorder, EventSubject
 from edgecore.edged.pods.manager import Edged
@@ -25,6 +27,7 @@ from edgecore.eventbus.broker import EmbeddedBroker
 from edgecore.eventbus.bus import EventBus
 from edgecore.metamanager.store import MetaStore
 from edgecore.metrics import MetricsServer
+from edgecore.metrics import render as render_metrics
 from edgecore.records import Report
 from edgecore.samples.buffer import SampleBuffer
 from edgecore.settings import EdgeSettings, PodSettings
@@ -52,21 +55,26 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     hub = EdgeHub(settings.hub, node, store, samples=samples, event_of=events)
     runtime = choose_runtime(settings.pods, node)
     bus = EventBus(settings.broker, node)
+    edged = Edged(
+        settings.pods,
+        node_name=node,
+        store=store,
+        runtime=runtime,
+        address=address,
+        uplink=hub,
+        node_labels=settings.node.labels,
+    )
+    stats = node_stats(settings.pods, node, runtime)
+    documents = Documents(settings, store, runtime, edged, stats, render_metrics)
+    kubelet = KubeletServer(store, runtime, edged, documents, Path(settings.pods.log_dir))
+    hub.serve_streams(kubelet.serve)
     components: list[Component] = [store]
     if settings.broker.url == "embedded":
         components.append(EmbeddedBroker(settings.broker))
     components += [
         bus,
         DeviceTwin(store, bus, node, uplink=hub, samples=samples),
-        Edged(
-            settings.pods,
-            node_name=node,
-            store=store,
-            runtime=runtime,
-            address=address,
-            uplink=hub,
-            node_labels=settings.node.labels,
-        ),
+        edged,
         NodeReporter(settings, node, store, hub, runtime, address=address),
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),

@@ -20,6 +20,7 @@ class Certificates:
     cloudcore: KeyPair
     admin: KeyPair
     cloudcore_client: KeyPair
+    nodeproxy: KeyPair
     nodes: dict[str, KeyPair]
 
 
@@ -40,9 +41,11 @@ def issue_certificates(folder: Path, nodes: Sequence[str]) -> Certificates:
     return Certificates(
         ca_file=authority.pair.cert_file,
         kubecore=issue("kubecore", "kubecore", hosts=here),
+        # As kubeadm names it. Its rights are those of the role system:kubelet-api-admin, and no more.
         kubelet_client=issue("kubelet-client", "kube-apiserver-kubelet-client"),
         cloudcore=issue("cloudcore", "cloudcore", hosts=here),
         admin=issue("admin", "kubernetes-admin", ("system:masters",)),
         cloudcore_client=issue("cloudcore-client", "armadillo:cloudcore", ("armadillo:cloudcore",)),
+        nodeproxy=issue("nodeproxy", "nodeproxy", hosts=here),
         nodes={node: issue(node, f"system:node:{node}", ("system:nodes",)) for node in nodes},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from cloudcore.cloudhub.asks import AskRouter
 from cloudcore.cloudhub.fence import DatabaseFence
@@ -22,6 +23,10 @@ from cloudcore.nodeproxy.server import NodeProxy
 from cloudcore.samples import SampleFanout
 from cloudcore.seams import ReportSink
 from cloudcore.settings import CloudSettings
+from cloudcore.valuestream.access import Gate
+from cloudcore.valuestream.history import History
+from cloudcore.valuestream.mqtt import MqttSink
+from cloudcore.valuestream.server import ValueServer
 from corekit.daemon import run_daemon
 from corekit.lifecycle import run_components
 from synccore.codec import COMPILED
@@ -59,13 +64,19 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             models=informers.of(DEVICE_MODELS),
             nodes=nodes_informer(informers),
         )
+        fanout = SampleFanout()
+        history = History(informers.of(DEVICES), informers.of(DEVICE_MODELS), time.time)
+        values = ValueServer(
+            settings.values, settings.hub, fanout=fanout, history=history, gate=Gate(client)
+        )
+        sinks = [MqttSink(settings.mqtt_sink, fanout)] if settings.mqtt_sink.url else []
         hub = CloudHub(
             settings.hub,
             source=controller,
             sink=ReportRouter(reports, devices),
             counters=PrometheusCounters(),
             fence=fence,
-            samples=SampleFanout(),
+            samples=fanout,
             watcher=proxy,
             asks=AskRouter({tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer}),
         )
@@ -76,6 +87,8 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 informers,
                 controller,
                 devices,
+                values,
+                *sinks,
                 proxy,
                 hub,
             ],

@@ -51,7 +51,7 @@ set_aside = Counter("armadillo_records_set_aside", "Records a node could not kee
 _KINDS = frozenset(
     {
         *("Pod", "ConfigMap", "Secret", "PersistentVolumeClaim", "PersistentVolume"),
-        *("Device", "DeviceModel"),
+        *("Service", "RuntimeClass", "Device", "DeviceModel"),
     }
 )
 

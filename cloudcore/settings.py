@@ -52,6 +52,25 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True)
+class ValueSettings:
+    """The gRPC service that hands every value of devices to programs; who may see which: the cluster's RBAC."""
+
+    address: str = ""  # host:port; empty: not served
+    cert_file: str = ""  # empty: the hub's, as below
+    key_file: str = ""
+    # Whose client certificates name users of the cluster: the authority of its client certificates.
+    client_ca_file: str = ""
+
+
+@dataclass(frozen=True)
+class MqttSinkSettings:
+    """A broker of the operator's that gets every value; who reads there is that broker's business."""
+
+    url: str = ""  # mqtt[s]://[user:password@]host[:port]; empty: none
+    prefix: str = "armadillo/values"  # topic: PREFIX/<namespace>/<name>
+
+
+@dataclass(frozen=True)
 class MetricsSettings:
     """Prometheus endpoint: HTTPS, client certificate required."""
 
@@ -110,5 +129,7 @@ class CloudSettings:
     hub: HubSettings = field(default_factory=HubSettings)
     nodeproxy: NodeProxySettings = field(default_factory=NodeProxySettings)
     devices: DeviceSettings = field(default_factory=DeviceSettings)
+    values: ValueSettings = field(default_factory=ValueSettings)
+    mqtt_sink: MqttSinkSettings = field(default_factory=MqttSinkSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)

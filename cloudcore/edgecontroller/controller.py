@@ -22,7 +22,15 @@ from cloudcore.edgecontroller.nodes import (
     recorded_endpoint,
     standing_of,
 )
-from cloudcore.edgecontroller.references import CLAIM, Placement, place_device, place_pod, volume_of
+from cloudcore.edgecontroller.references import (
+    CLAIM,
+    Placement,
+    has_address,
+    place_device,
+    place_pod,
+    services_of,
+    volume_of,
+)
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informer, Informers
 from cloudcore.kube.projection import Record, project, project_body
@@ -33,9 +41,12 @@ from cloudcore.kube.resources import (
     DEVICES,
     NODES,
     PODS,
+    RUNTIME_CLASSES,
     SECRETS,
+    SERVICES,
     VOLUMES,
     KubeObject,
+    Resource,
 )
 from cloudcore.settings import KubeSettings
 from synccore.index import RecordIndex, record_version
@@ -87,13 +98,18 @@ class EdgeController:
         )
         self._nodes, self._pods = nodes_informer(informers), pods_informer(informers)
         self._devices, self._models = informers.of(DEVICES), informers.of(DEVICE_MODELS)
+        self._services = informers.of(SERVICES, shrink=partial(project_body, SERVICES))
+        self._classes = informers.of(RUNTIME_CLASSES)
         self._metas = {kind: informers.of(resource) for kind, resource in FETCHED.items()}
 
     async def __aenter__(self) -> Self:
         self._nodes.subscribe(_Handler(self._node_changed, self._node_gone))
         self._pods.subscribe(_Handler(self._pod_changed, self._owner_gone))
         self._devices.subscribe(_Handler(self._device_changed, self._owner_gone))
-        self._models.subscribe(_Handler(self._model_changed, self._record_gone))
+        for informer in (self._models, self._classes):
+            changed = partial(self._object_changed, informer.resource)
+            informer.subscribe(_Handler(changed, self._record_gone))
+        self._services.subscribe(_Handler(self._service_changed, self._service_gone))
         for meta in self._metas.values():
             meta.subscribe(_Handler(self._meta_changed, self._record_gone))
         return self
@@ -245,11 +261,31 @@ class EdgeController:
         self._records.pop(key, None)
         self._follow(self._holdings.place(key, self._claims.place(key, None)))
 
-    def _model_changed(self, obj: KubeObject) -> None:
-        record = project(DEVICE_MODELS, obj)
-        held = self._records.get(obj.key)
+    def _object_changed(self, resource: Resource, obj: KubeObject) -> None:
+        self._record_changed(obj.key, project(resource, obj))
+
+    def _service_changed(self, obj: KubeObject) -> None:
+        try:
+            addressed = has_address(obj.body)
+        except msgspec.DecodeError as exc:
+            logger.warning("%s: kept from nodes: %s", obj.key, exc)
+            addressed = False
+        if not addressed:  # pods are told of no other
+            self._service_gone(obj.key)
+            return
+        # Already projected by its informer.
+        record = Record(obj.uid, record_version(obj.uid, obj.body), obj.body)
+        self._record_changed(obj.key, record)
+        self._follow(self._holdings.join(services_of(obj.key.namespace), obj.key))
+
+    def _service_gone(self, key: ObjectKey) -> None:
+        self._record_gone(key)
+        self._follow(self._holdings.part(services_of(key.namespace), key))
+
+    def _record_changed(self, key: ObjectKey, record: Record) -> None:
+        held = self._records.get(key)
         if held is None or held.version != record.version:
-            self._set_record(obj.key, record)
+            self._set_record(key, record)
 
     def _meta_changed(self, obj: KubeObject) -> None:
         self._fetch_if_stale(obj.key)
@@ -368,7 +404,8 @@ class EdgeController:
         self._settle(obj.key)  # after its record: the pod that waits for it must come behind it
 
     def _informers(self) -> list[Informer]:
-        return [self._nodes, self._pods, self._devices, self._models, *self._metas.values()]
+        small = (self._nodes, self._devices, self._models, self._services, self._classes)
+        return [*small, self._pods, *self._metas.values()]
 
 
 class _View:

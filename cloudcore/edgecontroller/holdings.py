@@ -19,12 +19,16 @@ class Move(NamedTuple):
 
 
 class Holdings:
-    """Owners (pods, devices) are on one node each, and bring what they refer to along."""
+    """Owners (pods, devices) are on one node each, and bring what they refer to along.
+
+    What is referred to may be a group: a key that stands for all its members of the moment.
+    """
 
     def __init__(self) -> None:
         self._placements: dict[ObjectKey, Placement] = {}
         self._counts: dict[str, Counter[ObjectKey]] = {}
         self._holders: dict[ObjectKey, set[str]] = {}
+        self._members: dict[ObjectKey, set[ObjectKey]] = {}
 
     def place(self, owner: ObjectKey, placement: Placement | None) -> list[Move]:
         """Put `owner` where `placement` says, or nowhere; return what moved, losses first."""
@@ -33,13 +37,34 @@ class Holdings:
             self._placements[owner] = placement
         moves: dict[tuple[str, ObjectKey], bool] = {}
         # Counting up before down: what stays never looks lost in between.
-        for node, key in _brings(owner, placement):
+        for node, key in self._brings(owner, placement):
             if self._count(node, key, 1) == 1:
                 moves[node, key] = True
-        for node, key in _brings(owner, before):
+        for node, key in self._brings(owner, before):
             if self._count(node, key, -1) == 0:
                 moves[node, key] = False
-        return sorted((Move(*at, held) for at, held in moves.items()), key=lambda m: m.held)
+        # An owner comes after what it needs.
+        return sorted(
+            (Move(*at, held) for at, held in moves.items()), key=lambda m: (m.held, m.key == owner)
+        )
+
+    def join(self, group: ObjectKey, member: ObjectKey) -> list[Move]:
+        """Make `member` one of `group`; return what moved."""
+        members = self._members.setdefault(group, set())
+        if member in members:
+            return []
+        members.add(member)
+        return self._count_member(group, member, 1)
+
+    def part(self, group: ObjectKey, member: ObjectKey) -> list[Move]:
+        """Take `member` out of `group`; return what moved."""
+        members = self._members.get(group, set())
+        if member not in members:
+            return []
+        members.discard(member)
+        if not members:
+            del self._members[group]
+        return self._count_member(group, member, -1)
 
     def holders(self, key: ObjectKey) -> frozenset[str]:
         """Return the nodes that must hold `key`."""
@@ -58,6 +83,26 @@ class Holdings:
         placement = self._placements.get(owner)
         return placement.node if placement else None
 
+    def _count_member(self, group: ObjectKey, member: ObjectKey, step: int) -> list[Move]:
+        """Count `member` once for each owner that refers to `group`."""
+        moves: list[Move] = []
+        for node in self.holders(group):
+            before = self.holds(node, member)
+            self._count(node, member, step * self._counts[node][group])
+            if self.holds(node, member) != before:
+                moves.append(Move(node, member, held=not before))
+        return moves
+
+    def _brings(
+        self, owner: ObjectKey, placement: Placement | None
+    ) -> Iterable[tuple[str, ObjectKey]]:
+        if placement is None or placement.node is None:
+            return
+        for key in (owner, *placement.refers):
+            yield placement.node, key
+            for member in self._members.get(key, ()):
+                yield placement.node, member
+
     def _count(self, node: str, key: ObjectKey, step: int) -> int:
         counts = self._counts.setdefault(node, Counter())
         counts[key] += step
@@ -72,10 +117,3 @@ class Holdings:
         if not nodes:
             del self._holders[key]
         return 0
-
-
-def _brings(owner: ObjectKey, placement: Placement | None) -> Iterable[tuple[str, ObjectKey]]:
-    if placement is None or placement.node is None:
-        return ()
-    node = placement.node
-    return [(node, key) for key in (owner, *placement.refers)]

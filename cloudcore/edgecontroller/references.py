@@ -23,6 +23,15 @@ class Placement(NamedTuple):
     refers: frozenset[ObjectKey]
 
 
+# Told to every pod, wherever it is: the address of the API server.
+MASTER_SERVICE = ObjectKey("Service", "default", "kubernetes")
+
+
+def services_of(namespace: str) -> ObjectKey:
+    """Return the key that stands for all services of `namespace` that have an address."""
+    return ObjectKey("Service", namespace, "")
+
+
 class _Named(msgspec.Struct):
     name: str | None = None
 
@@ -83,6 +92,8 @@ class _PodSpec(msgspec.Struct, rename="camel"):
     ephemeral_containers: list[_Container] | None = None
     volumes: list[_Volume] | None = None
     image_pull_secrets: list[_Named] | None = None
+    enable_service_links: bool | None = None
+    runtime_class_name: str | None = None
 
 
 class _Metadata(msgspec.Struct):
@@ -136,8 +147,32 @@ def place_pod(body: bytes) -> Placement:
     for pull in spec.image_pull_secrets or ():
         names.add("Secret", pull)
     namespace = pod.metadata.namespace
-    keys = frozenset(ObjectKey(kind, namespace, name) for kind, name in names.found)
-    return Placement(spec.node_name or None, keys)
+    keys = {ObjectKey(kind, namespace, name) for kind, name in names.found}
+    keys.add(MASTER_SERVICE)
+    if spec.enable_service_links is not False:
+        keys.add(services_of(namespace))
+    if spec.runtime_class_name:
+        keys.add(ObjectKey("RuntimeClass", "", spec.runtime_class_name))
+    return Placement(spec.node_name or None, frozenset(keys))
+
+
+class _ServiceSpec(msgspec.Struct):
+    clusterIP: str | None = None  # noqa: N815  (the API's name)
+
+
+class _Service(msgspec.Struct):
+    spec: _ServiceSpec = msgspec.field(default_factory=_ServiceSpec)
+
+
+_service_decoder = msgspec.json.Decoder(_Service)
+
+
+def has_address(body: bytes) -> bool:
+    """Return whether a Service has an address of its own: headless and external ones have not.
+
+    Raises:  msgspec.DecodeError: a field has another type.
+    """
+    return decode(_service_decoder, body).spec.clusterIP not in (None, "", "None")
 
 
 def volume_of(body: bytes) -> ObjectKey | None:

@@ -88,6 +88,10 @@ VOLUMES = Resource(
 )
 # Never listed: only their subresource `token` is asked for.
 SERVICE_ACCOUNTS = Resource("ServiceAccount", "/api/v1", "serviceaccounts")
+SERVICES = Resource("Service", "/api/v1", "services")
+RUNTIME_CLASSES = Resource(
+    "RuntimeClass", "/apis/node.k8s.io/v1", "runtimeclasses", namespaced=False, optional=True
+)
 DEVICES = Resource("Device", "/apis/devices.kubeedge.io/v1beta1", "devices", optional=True)
 DEVICE_MODELS = Resource(
     "DeviceModel", "/apis/devices.kubeedge.io/v1beta1", "devicemodels", optional=True

@@ -23,7 +23,7 @@ class RuntimeUnavailableError(EdgeError):
 class ContainerStartError(EdgeError):
     """The runtime refused a sandbox, a container or an image; `reason` is the word kubelet would use.
 
-    Words: ErrImagePull, ErrImageNeverPull, InvalidImageName, CreateContainerConfigError,
+    Words: ErrImagePull, ErrImageNeverPull, InvalidImageName, ImageInspectError, RegistryUnavailable, CreateContainerConfigError,
     CreateContainerError, RunContainerError, CreatePodSandboxError.
     """
 
@@ -253,7 +253,18 @@ class ImageState:
     id: str
     names: Sequence[str]
     size_bytes: int
+    pinned: bool = False  # the runtime itself needs it
     user: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAuth:
+    """What a registry lets somebody in for: a name and password, or a token."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)  # never in a log
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,9 +345,12 @@ class ContainerRuntime(Protocol):
         """Run `command` in a container. Raises: ExecTimeoutError, ExecRefusedError, RuntimeUnavailableError."""
 
     async def image(self, reference: str) -> ImageState | None:
-        """Return the image if it is present. Raises: ContainerStartError (InvalidImageName)."""
+        """Return the image if it is present.
 
-    async def pull(self, reference: str) -> ImageState:
+        Raises:  ContainerStartError: InvalidImageName, ImageInspectError.
+        """
+
+    async def pull(self, reference: str, auth: RegistryAuth | None = None) -> ImageState:
         """Fetch an image. Raises: ContainerStartError (ErrImagePull)."""
 
     async def images(self) -> list[ImageState]:

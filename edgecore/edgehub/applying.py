@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 KINDS = frozenset(
     {
         *("Pod", "ConfigMap", "Secret", "PersistentVolumeClaim", "PersistentVolume"),
-        *("Device", "DeviceModel"),
+        *("Service", "RuntimeClass", "Device", "DeviceModel"),
     }
 )
 # A full disk is looked at again this often; the frame waits, and the window bounds what waits behind it.

@@ -37,6 +37,7 @@ class FakeRuntime:
         self.down = False
         self.refuse_start: set[str] = set()
         self.refuse_sandbox = ""
+        self.auths = []  # of the pulls, in order
         self.streaming_url = ""
         self.pull_gate: asyncio.Event | None = None
         self.usage: dict[str, ContainerUsage] = {}  # by container id; the rest uses nothing
@@ -176,8 +177,9 @@ class FakeRuntime:
             raise RuntimeUnavailableError("connection refused")
         return self._images.get(reference)
 
-    async def pull(self, reference):
+    async def pull(self, reference, auth=None):
         self._note("pull", reference)
+        self.auths.append(auth)
         if self.pull_gate is not None:
             await self.pull_gate.wait()
         if reference not in self.registry:
@@ -208,6 +210,11 @@ class FakeRuntime:
         if self.down:
             raise RuntimeUnavailableError("connection refused")
         return self.image_fs
+
+    async def used_images(self):
+        if self.down:
+            raise RuntimeUnavailableError("connection refused")
+        return {c.image for s in self.sandboxes.values() for c in s.containers}
 
     async def remove_image(self, image_id):
         self._note("remove_image", image_id)

@@ -25,6 +25,7 @@ from edgecore.edged.runtime import (
     ImageState,
     Pipes,
     PodIdentity,
+    RegistryAuth,
     RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
@@ -197,10 +198,12 @@ class CriRuntime(CriMeter):
         found = await self._image(reference)
         return convert.image_state(found) if found is not None else None
 
-    async def pull(self, reference: str) -> ImageState:
+    async def pull(self, reference: str, auth: RegistryAuth | None = None) -> ImageState:
         """Fetch an image. Raises: ContainerStartError (ErrImagePull, InvalidImageName)."""
         check_reference(reference)
         request = pb.PullImageRequest(image=pb.ImageSpec(image=reference))
+        if auth is not None:
+            request.auth.CopyFrom(convert.auth_config(auth))
         call = self._cri.call(
             "PullImage", request, pb.PullImageResponse, timeout_s=self._pull_timeout_s
         )
@@ -280,8 +283,14 @@ class CriRuntime(CriMeter):
     async def _image(self, reference: str) -> pb.Image | None:
         check_reference(reference)
         request = pb.ImageStatusRequest(image=pb.ImageSpec(image=reference))
-        answer = await _unless_gone(self._cri.call("ImageStatus", request, pb.ImageStatusResponse))
-        return answer.image if answer is not None and answer.HasField("image") else None
+        try:
+            answer = await self._cri.call("ImageStatus", request, pb.ImageStatusResponse)
+        except CriRefusedError as exc:
+            if exc.not_found:
+                return None
+            message = f'Failed to inspect image "{reference}": {exc.details}'
+            raise ContainerStartError("ImageInspectError", message) from exc
+        return answer.image if answer.HasField("image") else None
 
     async def _take_user_of_image(
         self, reference: str, security: pb.LinuxContainerSecurityContext

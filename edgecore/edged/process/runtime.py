@@ -35,6 +35,7 @@ from edgecore.edged.runtime import (
     ExecResult,
     ImageState,
     Pipes,
+    RegistryAuth,
     RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
@@ -197,7 +198,11 @@ class ProcessRuntime:
         check_reference(reference)
         return ImageState(id=reference, names=(reference,), size_bytes=0)
 
-    async def pull(self, reference: str) -> ImageState:
+    async def pull(
+        self,
+        reference: str,
+        auth: RegistryAuth | None = None,  # noqa: ARG002
+    ) -> ImageState:
         """Return the image as present. Raises: ContainerStartError (InvalidImageName)."""
         check_reference(reference)
         return ImageState(id=reference, names=(reference,), size_bytes=0)
@@ -222,6 +227,10 @@ class ProcessRuntime:
     async def image_filesystem(self) -> ImageFilesystem:
         """Return none: there are no images."""
         return ImageFilesystem()
+
+    async def used_images(self) -> set[str]:
+        """Return nothing: there are no images."""
+        return set()
 
     async def remove_image(self, image_id: str) -> None:
         """Nothing to remove."""

@@ -335,3 +335,47 @@ async def test_a_change_during_a_fetch_is_fetched_again(api, cloud):
         await asyncio.sleep(0.001)
     await session.holds("Pod web", "ConfigMap env")
     await until(lambda: session.body("ConfigMap", "env")["data"] == {"n": 29})
+
+
+def service(name, address="10.96.0.7", namespace="default"):
+    spec = {"clusterIP": address, "ports": [{"port": 80}]}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+async def test_a_node_holds_the_addressed_services_of_its_pods_namespaces(api, cloud):
+    api.put("services", service("kubernetes", "10.96.0.1"))
+    api.put("services", service("db"))
+    api.put("services", service("headless", "None"))
+    api.put("services", service("elsewhere", namespace="other"))
+    api.put("pods", pod("web", "edge-1"))
+    session, other = Session(cloud), Session(cloud, "edge-2")
+    await session.holds("Pod web", "Service db", "Service kubernetes")
+    assert session.body("Service", "db")["spec"]["clusterIP"] == "10.96.0.7"
+    api.put("services", service("late"))
+    await session.holds("Pod web", "Service db", "Service kubernetes", "Service late")
+    api.put("services", service("late", "None"))
+    api.remove("services", "default", "db")
+    await session.holds("Pod web", "Service kubernetes")
+    api.remove("pods", "default", "web")
+    await session.holds()
+    assert other.keys() == set()
+
+
+async def test_services_are_told_before_the_pod_that_is_told_of_them(api, cloud):
+    api.put("services", service("db"))
+    await until(lambda: cloud.controller._services.get(key("Service", "db")))
+    session = Session(cloud)
+    api.put("pods", pod("web", "edge-1"))
+    await session.holds("Pod web", "Service db")
+    assert session.told.index(key("Service", "db")) < session.told.index(key("Pod", "web"))
+
+
+async def test_a_runtime_class_comes_with_the_pod_that_asks_for_it(api, cloud):
+    api.put("runtimeclasses", {"metadata": {"name": "gvisor"}, "handler": "runsc"})
+    made = pod("web", "edge-1")
+    made["spec"]["runtimeClassName"] = "gvisor"
+    api.put("pods", made)
+    session = Session(cloud)
+    await session.holds("Pod web", "RuntimeClass gvisor")
+    delta = session.view.read(ObjectKey("RuntimeClass", "", "gvisor"))
+    assert json.loads(delta.body)["handler"] == "runsc"

@@ -38,6 +38,39 @@ def test_a_changed_pod_moves_only_what_changed():
     ]
 
 
+GROUP = ObjectKey("Service", "default", "")
+
+
+def service(name):
+    return ObjectKey("Service", "default", name)
+
+
+def test_a_group_brings_its_members_whenever_they_join_and_before_their_owner():
+    holdings = Holdings()
+    assert holdings.join(GROUP, service("early")) == []
+    moves = holdings.place(pod("a"), Placement("n", frozenset({GROUP})))
+    assert {m.key for m in moves} == {pod("a"), GROUP, service("early")}
+    assert moves[-1].key == pod("a")
+    holdings.place(pod("b"), Placement("n", frozenset({GROUP})))
+    assert holdings.join(GROUP, service("late")) == [Move("n", service("late"), held=True)]
+    assert holdings.join(GROUP, service("late")) == []
+    assert holdings.part(GROUP, service("early")) == [Move("n", service("early"), held=False)]
+    holdings.place(pod("a"), None)
+    assert holdings.holds("n", service("late"))
+    assert Move("n", service("late"), held=False) in holdings.place(pod("b"), None)
+    assert holdings.held("n") == []
+
+
+def test_a_member_that_is_referred_to_by_name_too_stays_when_it_parts():
+    holdings = Holdings()
+    holdings.join(GROUP, service("x"))
+    holdings.place(pod("a"), Placement("n", frozenset({GROUP, service("x")})))
+    assert holdings.part(GROUP, service("x")) == []
+    assert holdings.holds("n", service("x"))
+    holdings.place(pod("a"), None)
+    assert holdings.holders(service("x")) == frozenset()
+
+
 PLACEMENTS = st.one_of(
     st.none(),
     st.builds(

@@ -5,7 +5,13 @@ import json
 import msgspec
 import pytest
 
-from cloudcore.edgecontroller.references import place_device, place_pod
+from cloudcore.edgecontroller.references import (
+    MASTER_SERVICE,
+    has_address,
+    place_device,
+    place_pod,
+    services_of,
+)
 from synccore.messages import ObjectKey
 
 POD = {
@@ -52,7 +58,30 @@ def test_a_pod_refers_to_all_its_config_maps_and_secrets_of_its_namespace():
     secrets = {"pull", "token", "all-env", "keys", "mixed"}
     expected = {ObjectKey("ConfigMap", "shop", n) for n in maps}
     expected |= {ObjectKey("Secret", "shop", n) for n in secrets}
+    expected |= {MASTER_SERVICE, services_of("shop")}
     assert placement.refers == expected
+
+
+def test_a_pod_without_service_links_refers_to_the_api_server_and_its_runtime_class_alone():
+    spec = {"nodeName": "n", "enableServiceLinks": False, "runtimeClassName": "gvisor"}
+    pod = {"metadata": {"name": "a", "namespace": "shop"}, "spec": spec}
+    found = place_pod(json.dumps(pod).encode()).refers
+    assert found == {MASTER_SERVICE, ObjectKey("RuntimeClass", "", "gvisor")}
+
+
+@pytest.mark.parametrize(
+    ("spec", "addressed"),
+    [
+        ({"clusterIP": "10.96.0.7"}, True),
+        ({"clusterIP": "fd00::7"}, True),
+        ({"clusterIP": "None"}, False),
+        ({"clusterIP": ""}, False),
+        ({"type": "ExternalName", "externalName": "x.example"}, False),
+        ({"clusterIP": None}, False),
+    ],
+)
+def test_only_a_service_with_a_cluster_ip_has_an_address(spec, addressed):
+    assert has_address(json.dumps({"metadata": {}, "spec": spec}).encode()) is addressed
 
 
 def test_a_mirror_pod_belongs_to_no_node():

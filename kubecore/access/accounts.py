@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from corekit.errors import SETTINGS, ConfigError
 from corekit.timestamps import parse_rfc3339, rfc3339
 from kubecore.access.authn import AUTHENTICATED, User
-from kubecore.access.signing import SigningKey, TokenError
-from kubecore.errors import ApiStatusError, bad_request, conflict, invalid, not_found
+from kubecore.access.errors import TokenError
+from kubecore.errors import bad_request, conflict, invalid, not_found
 from kubecore.kinds.registry import Registry
 from kubecore.kinds.resource import Resource
 from kubecore.settings import AccountSettings
 from kubecore.storage.store import Object, Store
 from kubecore.values.invalid import Cause, InvalidObjectError
 from kubecore.values.invalid import invalid as wrong
+
+if TYPE_CHECKING:
+    from kubecore.access.signing import SigningKey
 
 DEFAULT_S, MIN_S, MAX_S = 3600, 600, 1 << 32
 MAX_AUDIENCES = 32
@@ -40,7 +45,7 @@ class _Asked:
 
 
 class Accounts:
-    """Component: load or make the signing key on enter; then issue tokens and tell whose one is."""
+    """Component: issue tokens and tell whose one is; the signing key is loaded, or made, at the first."""
 
     name = "accounts"
 
@@ -58,7 +63,12 @@ class Accounts:
         self._store, self._registry, self._clock = store, registry, clock
 
     async def __aenter__(self) -> Self:
-        self._key = SigningKey(self._path)
+        if self._path.exists():
+            try:
+                self._path.read_bytes()
+            except OSError as exc:
+                problem = f"{self._path} cannot be read: {exc.strerror}"
+                raise ConfigError(SETTINGS, "accounts.key_file", problem) from exc
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -67,6 +77,12 @@ class Accounts:
     async def run(self) -> None:
         """Serve until cancelled."""
         await asyncio.Event().wait()
+
+    @functools.cached_property
+    def _key(self) -> SigningKey:
+        from kubecore.access.signing import SigningKey  # late: see there
+
+        return SigningKey(self._path)
 
     def issue(self, namespace: str, name: str, body: Any) -> Object:
         """Return the TokenRequest `body` with its token.
@@ -246,6 +262,3 @@ def account_groups(namespace: str) -> tuple[str, str]:
 
 def _identity(obj: Object) -> Object:
     return {"name": obj["metadata"]["name"], "uid": obj["metadata"]["uid"]}
-
-
-__all__ = ["Accounts", "ApiStatusError", "TokenError", "account_groups"]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from kubecore.access.signing import TokenError
+from kubecore.access.errors import TokenError
 from kubecore.access.target import Target
 from kubecore.errors import ApiStatusError, bad_request
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from kubecore.access.accounts import Accounts, TokenError
+from kubecore.access.accounts import Accounts
 from kubecore.access.authn import User
 from kubecore.access.authz import Authorizer
+from kubecore.access.errors import TokenError
 from kubecore.access.target import Target
 from kubecore.errors import bad_request, unknown_path
 

@@ -1,6 +1,6 @@
 """The key that signs service account tokens, and JSON Web Tokens under it (ES256 only).
 
-A token of another algorithm is refused unread: which one is used is the server's choice, never the token's.
+Imported at the first token: it brings `cryptography` with it, which is 8 MiB. A token of another algorithm is refused unread: which one is used is the server's choice, never the token's.
 Source:  RFC 7515, RFC 7517, RFC 7518 section 3.4.
 """
 
@@ -22,17 +22,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 
-from corekit.errors import SETTINGS, ConfigError, EdgeError
+from corekit.errors import SETTINGS, ConfigError
+from kubecore.access.errors import TokenError
 
 ALGORITHM = "ES256"
 _HALF_BYTES = 32
 # A token of ours has about 1 KiB.
 MAX_TOKEN_BYTES = 16 << 10
 _HASH = ec.ECDSA(hashes.SHA256())
-
-
-class TokenError(EdgeError):
-    """The token is not one of ours, or not valid any more; the message is for the log."""
 
 
 class SigningKey:

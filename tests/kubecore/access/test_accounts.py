@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubecore.access.signing import SigningKey, TokenError
+from kubecore.access.errors import TokenError
+from kubecore.access.signing import SigningKey
 from tests.kubecore.samples import make_pod
 from tests.kubecore.server import Client, Server, running
 

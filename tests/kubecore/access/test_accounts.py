@@ -7,14 +7,25 @@ import json
 import ssl
 import stat
 import time
+from contextlib import suppress
 
 import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubecore.access.accounts import Accounts
+from kubecore.access.authn import User
+from kubecore.access.authz import Authorizer
 from kubecore.access.errors import TokenError
+from kubecore.access.nodeauthz import token_problem
+from kubecore.access.reviews import Reviews
 from kubecore.access.signing import SigningKey
+from kubecore.access.target import Target
+from kubecore.errors import ApiStatusError
+from kubecore.kinds.registry import Registry
+from kubecore.settings import AccountSettings
+from kubecore.storage.store import Store
 from tests.kubecore.samples import make_pod
 from tests.kubecore.server import Client, Server, running
 
@@ -22,6 +33,15 @@ pytestmark = pytest.mark.timeout(30)
 NAMESPACE = "/api/v1/namespaces/default"
 TOKEN = f"{NAMESPACE}/serviceaccounts/default/token"
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
+PLURALS = {
+    "authentication.k8s.io": ["tokenreviews", "selfsubjectreviews"],
+    "authorization.k8s.io": [
+        "selfsubjectaccessreviews",
+        "subjectaccessreviews",
+        "localsubjectaccessreviews",
+        "selfsubjectrulesreviews",
+    ],
+}
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
@@ -297,3 +317,49 @@ async def test_questions_about_rights_are_answered_for_everybody_who_may_ask(ser
     _, body = await jo.post(f"{group}/selfsubjectrulesreviews", {"spec": {"namespace": "a"}})
     assert body["status"]["incomplete"] is False
     assert all(rule["verbs"] == ["create"] for rule in body["status"]["resourceRules"])
+
+
+SPEC_VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.lists(st.integers() | st.text(max_size=3), max_size=2)
+    | st.dictionaries(st.sampled_from(["kind", "name", "uid", "verb"]), st.integers(), max_size=2)
+)
+SPECS = st.dictionaries(
+    st.sampled_from(
+        [
+            "audiences",
+            "boundObjectRef",
+            "expirationSeconds",
+            "extra",
+            "groups",
+            "namespace",
+            "nonResourceAttributes",
+            "resourceAttributes",
+            "token",
+            "user",
+        ]
+    ),
+    SPEC_VALUES,
+    max_size=4,
+)
+
+
+@given(SPECS | SPEC_VALUES)
+def test_any_review_and_any_request_for_a_token_is_answered_or_refused(tmp_path_factory, spec):
+    folder = tmp_path_factory.getbasetemp()
+    store, registry = Store(folder / "nothing.db"), Registry()
+    accounts = Accounts(AccountSettings(), store, registry, folder / "reviews.key")
+    reviews = Reviews(Authorizer(store), accounts)
+    for group, plurals in PLURALS.items():
+        for plural in plurals:
+            target = Target("create", "", group, "v1", plural, "default")
+            for body in ({"spec": spec}, spec):
+                with suppress(ApiStatusError):
+                    json.dumps(reviews.answer(User("jo", ("system:masters",)), target, body))
+    for body in ({"spec": spec}, spec):
+        with suppress(ApiStatusError):
+            accounts.issue("default", "default", body)
+        assert isinstance(token_problem(store, "n1", target, body), str)

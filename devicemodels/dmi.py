@@ -188,7 +188,8 @@ def _unwrapped(key: str, value: any_pb2.Any) -> Any:
                 value.Unpack(message)
             except DecodeError as exc:
                 raise ValueError(f"configData.{key}: {exc}") from exc
-            return _digits(message.value) if kind is wrappers_pb2.FloatValue else message.value
+            is_float = isinstance(message, wrappers_pb2.FloatValue)
+            return _digits(float(message.value)) if is_float else message.value
     raise ValueError(f"configData.{key}: {value.type_url or 'nothing'} is no known type of value")
 
 

@@ -165,6 +165,7 @@ class NodeProxy:
             if full or self._connection_count >= MAX_CONNECTIONS:
                 connection.close()
                 continue
+            _keep_alive(connection)
             self._connection_count += 1
             task = self._group.create_task(self._serve(server, connection))
             door.connections.add(task)
@@ -206,6 +207,14 @@ class NodeProxy:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await writer.wait_closed()
             transport.abort()
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Have the kernel notice within a minute that a client is gone: one that only listens sends nothing itself."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _tls(settings: NodeProxySettings) -> ssl.SSLContext:

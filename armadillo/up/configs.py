@@ -29,8 +29,11 @@ class NodeChoice:
     address: str
 
 
-def kubecore_settings(layout: StateLayout, certificates: Certificates, port: int) -> Tree:
-    """Return kubecore's settings."""
+def kubecore_settings(
+    layout: StateLayout, certificates: Certificates, port: int, *, mount_tokens: bool
+) -> Tree:
+    """Return kubecore's settings. Shapes: mount_tokens: whether pods can have the volume of a token."""
+    kubelet = certificates.kubelet_client
     return {
         "serve": {
             "address": f"127.0.0.1:{port}",
@@ -39,6 +42,12 @@ def kubecore_settings(layout: StateLayout, certificates: Certificates, port: int
             "client_ca_file": str(certificates.ca_file),
         },
         "store": {"path": str(layout.kubecore / "kubecore.db")},
+        "kubelet": {
+            "client_cert_file": str(kubelet.cert_file),
+            "key_file": str(kubelet.key_file),
+            "ca_file": str(certificates.ca_file),
+        },
+        "accounts": {"mount_tokens": mount_tokens},
     }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import socket
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -45,6 +47,9 @@ _CRI_PROGRAMS = ("containerd", "crio")
 
 def main() -> int:
     """Run edgecore; return the exit status."""
+    if sys.argv[1:2] == ["mapper"]:
+        # Another program, which this one must not import: it takes over this process.
+        os.execv(sys.executable, [sys.executable, "-m", "mappers", *sys.argv[2:]])  # noqa: S606
     return run_daemon("edgecore", EdgeSettings, serve)
 
 

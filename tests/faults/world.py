@@ -120,6 +120,12 @@ class Edge:
         self.process.send_signal(number)
         await self.ended()
 
+    async def revive(self) -> None:
+        """Start the process again if it has ended by itself and may, as a service manager does."""
+        if self.may_end and not self.expect_end and not self.process.running:
+            await self.ended()
+            await self.start()
+
     async def ended(self) -> None:
         """Wait until the process has ended."""
         if self._guard is not None:
@@ -393,6 +399,7 @@ class World:
         try:
             async with asyncio.timeout(CONVERGE_S):
                 while not await check():
+                    await self.edge.revive()
                     await asyncio.sleep(0.05)
         except TimeoutError:
             self.history.add("late", what=what, after_s=CONVERGE_S)

@@ -163,8 +163,8 @@ class Link:
 
     @property
     def in_sync(self) -> bool:
-        """Whether every difference has arrived."""
-        return self._session.state is State.LIVE
+        """Whether every difference has arrived, and who has something to say may say it."""
+        return self.joined and self._session.state is State.LIVE
 
     @property
     def spread_s(self) -> float:

@@ -224,6 +224,7 @@ class Edged:
     async def _remove_stray_files(self) -> None:
         """End pods that left only files behind; once, because every worker sees to its own."""
         self._files_checked = True
+        await self._site.tokens.keep_only(self._workers.keys())
         folders = await asyncio.to_thread(_names_in, self._site.volume_root)
         for uid in folders - self._workers.keys():
             self._spawn(uid, PodWorker(self._site, uid, PodMemory(namespace="", name=uid)))

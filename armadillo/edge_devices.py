@@ -45,7 +45,7 @@ def list_devices(
     output: Output = "table",
 ) -> None:
     """List devices: state, when each was seen last, and since when it has not taken which values."""
-    where = ["--all-namespaces"] if every else _within(namespace)
+    where = ["--all-namespaces"] if every else within(namespace)
     found = kubectl(context).items("get", "devices.devices.kubeedge.io", *where)
     if not _as_json(output, found):
         typer.echo(table(device_rows(found, time.time())))
@@ -65,7 +65,7 @@ def get_twin(
     rows = twin_rows(found, names, time.time())
     known = {row[0] for row in twin_rows(found, (), 0.0)[1:]}
     if absent := [name for name in names if name not in known]:
-        _fail(f"{device} has no value of {', '.join(absent)}", USAGE)
+        fail(f"{device} has no value of {', '.join(absent)}", USAGE)
     if not _as_json(output, [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]):
         typer.echo(table(rows))
 
@@ -81,14 +81,18 @@ def set_twin(
     ] = "30s",
 ) -> None:
     """Set values of a device and wait until it has taken them, or until it is known why not."""
-    calls, values, timeout_s = kubectl(context), _parse_wanted(wanted), _parse_span(timeout)
+    calls, values, timeout_s = (
+        kubectl(context),
+        _parse_wanted(wanted),
+        parse_span(timeout, "--timeout"),
+    )
     generation = _write(calls, device, namespace, values)
     if not timeout_s:
         typer.echo(f"{device}: asked for {', '.join(values)}")
         return
     last: list[Outcome] = []
     for seen in calls.watch(
-        "get", f"devices.devices.kubeedge.io/{device}", *_within(namespace), deadline_s=timeout_s
+        "get", f"devices.devices.kubeedge.io/{device}", *within(namespace), deadline_s=timeout_s
     ):
         last = outcomes(seen, list(values), generation)
         if all(outcome.phase in FINAL for outcome in last):
@@ -122,14 +126,14 @@ def _write(calls: Kubectl, device: str, namespace: str, values: dict[str, str]) 
         patch = json.dumps(spec_patch(found, values, int(time.time() * 1000)))
         try:
             written = calls.json(
-                "patch", f"devices.devices.kubeedge.io/{device}", *_within(namespace),
+                "patch", f"devices.devices.kubeedge.io/{device}", *within(namespace),
                 "--type", "json", "--patch", patch, quiet=True,
             )  # fmt: skip
             return int(written["metadata"]["generation"])
         except KubectlError as exc:
             moved = "test operation" in exc.said or "testing path" in exc.said
             if not moved or attempt == TRIES - 1:
-                _fail(exc.said, REFUSED)
+                fail(exc.said, REFUSED)
     raise AssertionError("the last attempt returns or fails")
 
 
@@ -159,26 +163,27 @@ def _check(calls: Kubectl, device: Json, values: dict[str, str]) -> None:
     meta, spec = device["metadata"], device.get("spec", {})
     name = (spec.get("deviceModelRef") or {}).get("name", "")
     if not name:
-        _fail(f"{meta['name']}: spec.deviceModelRef.name is empty", USAGE)
+        fail(f"{meta['name']}: spec.deviceModelRef.name is empty", USAGE)
     found = calls.json(
-        "get", f"devicemodels.devices.kubeedge.io/{name}", *_within(meta["namespace"])
+        "get", f"devicemodels.devices.kubeedge.io/{name}", *within(meta["namespace"])
     )
     try:
         model = decode_model(json.dumps(found).encode())
         for prop_name, value in values.items():
             prop = model.property(prop_name)
             if prop is None:
-                _fail(f"{meta['name']}: {prop_name!r} is not a property of model {name}", USAGE)
+                fail(f"{meta['name']}: {prop_name!r} is not a property of model {name}", USAGE)
             parse_desired(f"{meta['namespace']}/{meta['name']}", prop, value)
     except (DeviceModelError, ObjectDecodeError) as exc:
-        _fail(str(exc), USAGE)
+        fail(str(exc), USAGE)
 
 
 def _device(calls: Kubectl, name: str, namespace: str) -> Json:
-    return calls.json("get", f"devices.devices.kubeedge.io/{name}", *_within(namespace))
+    return calls.json("get", f"devices.devices.kubeedge.io/{name}", *within(namespace))
 
 
-def _within(namespace: str) -> list[str]:
+def within(namespace: str) -> list[str]:
+    """Return the flags of kubectl for a namespace; none: the context's."""
     return ["--namespace", namespace] if namespace else []
 
 
@@ -187,26 +192,28 @@ def _parse_wanted(words: list[str]) -> dict[str, str]:
     for word in words:
         name, equals, value = word.partition("=")
         if not name or not equals:
-            _fail(f"{word!r} is not PROPERTY=VALUE", USAGE)
+            fail(f"{word!r} is not PROPERTY=VALUE", USAGE)
         values[name] = value
     return values
 
 
-def _parse_span(text: str) -> float:
+def parse_span(text: str, flag: str) -> float:
+    """Return the seconds of a time span such as 30s; end with status 2 if it is none."""
     found = _SPAN.fullmatch(text)
     if found is None:
-        _fail(f"--timeout: {text!r} is not a time such as 500ms, 30s or 2m", USAGE)
+        fail(f"{flag}: {text!r} is not a time such as 500ms, 30s or 2m", USAGE)
     return float(found[1]) * _SECONDS[found[2]]
 
 
 def _as_json(output: str, value: Any) -> bool:
     if output not in ("table", "json"):
-        _fail(f"--output: {output!r} is neither table nor json", USAGE)
+        fail(f"--output: {output!r} is neither table nor json", USAGE)
     if output == "json":
         typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
     return output == "json"
 
 
-def _fail(problem: str, status: int) -> NoReturn:
+def fail(problem: str, status: int) -> NoReturn:
+    """End with one line on standard error."""
     typer.echo(f"kubectl-edge: {problem}", err=True)
     raise typer.Exit(status)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+import armadillo.edge_values  # noqa: F401 - registers `twin watch` and `twin history`
 from armadillo.devicetext import table
 from armadillo.edge_devices import device_app, kubectl, twin_app
 from armadillo.kubectl import Kubectl, KubectlError

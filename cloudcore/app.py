@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from cloudcore.cloudhub.asks import AskRouter
 from cloudcore.cloudhub.fence import DatabaseFence
@@ -18,9 +19,14 @@ from cloudcore.kube.informer import Informers
 from cloudcore.kube.kubeconfig import load_endpoint
 from cloudcore.kube.resources import DEVICE_MODELS, DEVICES
 from cloudcore.metrics import MetricsServer, PrometheusCounters
+from cloudcore.nodeproxy.server import NodeProxy
 from cloudcore.samples import SampleFanout
 from cloudcore.seams import ReportSink
 from cloudcore.settings import CloudSettings
+from cloudcore.valuestream.access import Gate
+from cloudcore.valuestream.history import History
+from cloudcore.valuestream.mqtt import MqttSink
+from cloudcore.valuestream.server import ValueServer
 from corekit.daemon import run_daemon
 from corekit.lifecycle import run_components
 from synccore.codec import COMPILED
@@ -43,7 +49,14 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
         informers = Informers(client, settings.kube)
         controller = EdgeController(informers, client, settings.kube)
         fence = DatabaseFence(controller.recorded_database)
-        reports = NodeReports(informers, client, urgent=urgent, database_of=fence.annotation)
+        proxy = NodeProxy(settings.nodeproxy, client, controller.recorded_endpoint)
+        reports = NodeReports(
+            informers,
+            client,
+            urgent=urgent,
+            database_of=fence.annotation,
+            endpoint_of=proxy.endpoint_of,
+        )
         devices = DeviceController(
             client,
             settings.devices,
@@ -51,17 +64,34 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             models=informers.of(DEVICE_MODELS),
             nodes=nodes_informer(informers),
         )
+        fanout = SampleFanout()
+        history = History(informers.of(DEVICES), informers.of(DEVICE_MODELS), time.time)
+        values = ValueServer(
+            settings.values, settings.hub, fanout=fanout, history=history, gate=Gate(client)
+        )
+        sinks = [MqttSink(settings.mqtt_sink, fanout)] if settings.mqtt_sink.url else []
         hub = CloudHub(
             settings.hub,
             source=controller,
             sink=ReportRouter(reports, devices),
             counters=PrometheusCounters(),
             fence=fence,
-            samples=SampleFanout(),
+            samples=fanout,
+            watcher=proxy,
             asks=AskRouter({tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer}),
         )
+        proxy.reach(hub)
         await run_components(
-            [MetricsServer(settings.metrics, settings.hub), informers, controller, devices, hub],
+            [
+                MetricsServer(settings.metrics, settings.hub),
+                informers,
+                controller,
+                devices,
+                values,
+                *sinks,
+                proxy,
+                hub,
+            ],
             stop,
         )
 

@@ -7,5 +7,6 @@ stubs() { # stubs PACKAGE_FOLDER SOURCE_FOLDER FILE
     python -m grpc_tools.protoc -I "$1=$2" --python_out=. --pyi_out=. --grpc_python_out=. "$1/$3"
 }
 stubs synccore/pb proto/armadillo/sync/v1 sync.proto
+stubs synccore/pb proto/armadillo/values/v1 values.proto
 stubs edgecore/edged/cri/pb proto/cri/runtime/v1 api.proto
 stubs edgecore/edged/probes/pb proto/grpc/health/v1 health.proto

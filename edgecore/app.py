@@ -7,14 +7,19 @@ import logging
 import shutil
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 from corekit.daemon import run_daemon
 from corekit.errors import SETTINGS, ConfigError
 from corekit.lifecycle import Component, run_components
 from edgecore.devicetwin.twins import DeviceTwin
-from edgecore.edged.node.reporter import NodeReporter, node_address
-from edgecore.edged.pods.events import EventRecorder, EventSubject
+from edgecore.edged.eviction.manager import EvictionManager
+from edgecore.edged.images.janitor import Janitor
+from edgecore.edged.kubelet.documents import Documents
+from edgecore.edged.kubelet.server import KubeletServer
+from edgecore.edged.node.reporter import NodeReporter, node_address, node_resources
+from edgecore.edged.pods.events import EventRecorder, EventSubject, NodeEvents
 from edgecore.edged.pods.manager import Edged
 from edgecore.edged.stats.collector import Collector
 from edgecore.edged.stats.provider import NodeStats
@@ -25,6 +30,7 @@ from edgecore.eventbus.broker import EmbeddedBroker
 from edgecore.eventbus.bus import EventBus
 from edgecore.metamanager.store import MetaStore
 from edgecore.metrics import MetricsServer
+from edgecore.metrics import render as render_metrics
 from edgecore.records import Report
 from edgecore.samples.buffer import SampleBuffer
 from edgecore.settings import EdgeSettings, PodSettings
@@ -47,27 +53,57 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     logger.info("edgecore: node %s", node, extra={"codec": "compiled" if COMPILED else "python"})
     address = node_address(settings)
     store = MetaStore(Path(settings.store.path), settings.store, node_name=node)
-    events = rejection_events(node)
     samples = SampleBuffer(store)
-    hub = EdgeHub(settings.hub, node, store, samples=samples, event_of=events)
+    hub = EdgeHub(settings.hub, node, store, samples=samples, event_of=rejection_events(node))
     runtime = choose_runtime(settings.pods, node)
     bus = EventBus(settings.broker, node)
+    resources = await asyncio.to_thread(node_resources, settings)
+    edged = Edged(
+        settings.pods,
+        node_name=node,
+        store=store,
+        runtime=runtime,
+        address=address,
+        allocatable=resources[1],
+        uplink=hub,
+        node_labels=settings.node.labels,
+    )
+    events = NodeEvents(EventRecorder(node, time.time), store, node)
+    stats = node_stats(settings.pods, node, runtime)
+    janitor = Janitor(settings.pods, runtime, wanted=edged.images_wanted, tell=events.tell)
+    eviction = EvictionManager(
+        settings.pods,
+        runtime,
+        pods=edged.active,
+        readings=partial(stats.snapshot, fresh=True),
+        sweeper=janitor,
+        tell=events.tell,
+    )
+    reporter = NodeReporter(
+        settings,
+        node,
+        store,
+        hub,
+        runtime,
+        address=address,
+        pressures=lambda: eviction.conditions,
+        events=events,
+    )
+    documents = Documents(settings, store, runtime, edged, stats, render_metrics)
+    kubelet = KubeletServer(store, runtime, edged, documents, Path(settings.pods.log_dir))
+    hub.serve_streams(kubelet.serve)
+    eviction.on_change(edged.admission.know_pressures)
+    eviction.on_change(lambda _: reporter.look_again())
     components: list[Component] = [store]
     if settings.broker.url == "embedded":
         components.append(EmbeddedBroker(settings.broker))
     components += [
         bus,
         DeviceTwin(store, bus, node, uplink=hub, samples=samples),
-        Edged(
-            settings.pods,
-            node_name=node,
-            store=store,
-            runtime=runtime,
-            address=address,
-            uplink=hub,
-            node_labels=settings.node.labels,
-        ),
-        NodeReporter(settings, node, store, hub, runtime, address=address),
+        edged,
+        eviction,
+        janitor,
+        reporter,
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),
     ]

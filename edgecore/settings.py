@@ -27,6 +27,9 @@ class NodeSettings:
     labels: dict[str, str] = field(default_factory=dict)
     taints: tuple[str, ...] = ()  # as kubectl writes them: key=value:Effect
     max_pods: int = 110  # upstream kubelet's default
+    extended_resources: dict[str, str] = field(
+        default_factory=dict
+    )  # what pods may ask for by name, as example.com/relay: "4"
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,17 @@ class PodSettings:
     cri_socket: str = "/run/containerd/containerd.sock"
     root_dir: str = "/var/lib/armadillo/pods"  # volumes, generated /etc/hosts, process sandboxes
     log_dir: str = "/var/log/pods"
+    serialize_image_pulls: bool = True  # one pull at a time on the node, as upstream
+    max_parallel_image_pulls: int = 0  # if not one at a time; 0: no limit
+    # Images go, the longest unused first, when their disk is fuller than the high mark, down to the low one.
+    image_gc_high_percent: int = 85
+    image_gc_low_percent: int = 80
+    image_min_gc_age_s: float = 120.0  # no image younger than this goes
+    image_max_gc_age_s: float = 0.0  # one that is unused for longer goes in any case; 0: no limit
+    image_gc_period_s: float = 300.0
+    max_dead_containers_per_container: int = 1  # kept of each container of a pod, for its logs
+    max_dead_containers: int = -1  # kept on the whole node; negative: no limit
+    container_gc_min_age_s: float = 0.0  # no container that ended later than this goes
     cluster_dns: tuple[
         str, ...
     ] = ()  # addresses of the cluster's DNS, as pods of this node reach it
@@ -113,6 +127,30 @@ class PodSettings:
     # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
     # upstream's kubelet has it. Links are followed before a path is judged.
     allowed_host_paths: tuple[str, ...] = ("/",)
+    # What pods may not use, by resource (cpu, memory, ephemeral-storage, hugepages): the system's, and this agent's.
+    system_reserved: dict[str, str] = field(default_factory=dict)
+    kube_reserved: dict[str, str] = field(default_factory=dict)
+    # Pods are ended when less than this is left, as kubelet's defaults; an amount, or a part of the whole.
+    # Signals: memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree,
+    # pid.available. A setting here replaces them all.
+    eviction_hard: dict[str, str] = field(
+        default_factory=lambda: {
+            "memory.available": "100Mi",
+            "nodefs.available": "10%",
+            "nodefs.inodesFree": "5%",
+            "imagefs.available": "15%",
+            "imagefs.inodesFree": "5%",
+        }
+    )
+    eviction_soft: dict[str, str] = field(default_factory=dict)  # ended later, and more gently
+    eviction_soft_grace_s: dict[str, float] = field(
+        default_factory=dict
+    )  # how much later, by signal
+    eviction_max_pod_grace_s: float = 0.0  # of a pod ended by a soft threshold
+    eviction_pressure_transition_s: float = (
+        300.0  # a condition holds this long after it was last seen
+    )
+    eviction_period_s: float = 10.0  # between two looks
     status_interval_s: float = 10.0  # node status is computed this often, sent when it changed
     lease_interval_s: float = 10.0  # and the lease lasts four of them, as upstream
     node_report_interval_s: float = 300.0  # and sent unchanged this often
@@ -123,6 +161,12 @@ class PodSettings:
     def __post_init__(self) -> None:
         """Refuse an unknown runtime."""
         require_one_of("pods.runtime", self.runtime, ("auto", "cri", "process"))
+        low, high = self.image_gc_low_percent, self.image_gc_high_percent
+        if not 0 <= low < high <= 100:
+            raise ValueError(
+                f"pods.image_gc_low_percent, image_gc_high_percent: {low} and {high} are not "
+                "a lower and a higher one of 0 to 100"
+            )
         drivers = ("auto", "cgroupfs", "systemd")
         require_one_of("pods.cgroup_driver", self.cgroup_driver, drivers)
         if self.cgroup_root != "none" and (

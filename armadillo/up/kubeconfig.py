@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from armadillo.valueclient import extension
 from corekit.errors import ConfigError
 from corekit.pki import KeyPair
 from corekit.yamltext import YamlError, parse_yaml
@@ -18,8 +19,12 @@ CONTEXT = "armadillo"
 MAX_KUBECONFIG_BYTES = 1 << 20
 
 
-def write_kubeconfig(path: Path, *, server: str, ca_file: Path, client: KeyPair) -> None:
+def write_kubeconfig(
+    path: Path, *, server: str, ca_file: Path, client: KeyPair, values: str = ""
+) -> None:
     """Write a kubeconfig for `server` to `path`, readable by its owner only.
+
+    Shapes:  values: host:port of cloudcore's value stream, for `kubectl edge`; empty: not said.
 
     Everything is embedded, so the file works from any folder and can be copied.
     """
@@ -29,7 +34,11 @@ def write_kubeconfig(path: Path, *, server: str, ca_file: Path, client: KeyPair)
         "clusters": [
             {
                 "name": CONTEXT,
-                "cluster": {"server": server, "certificate-authority-data": _embedded(ca_file)},
+                "cluster": {
+                    "server": server,
+                    "certificate-authority-data": _embedded(ca_file),
+                    **({"extensions": extension(values)} if values else {}),
+                },
             }
         ],
         "users": [

@@ -61,8 +61,14 @@ def make_plan(options: UpOptions, layout: StateLayout) -> Plan:
 
 def port_names(nodes: list[str], *, own_cluster: bool) -> list[str]:
     """Return the names of the ports a run needs."""
-    names = ["kubecore"] if own_cluster else []
-    return [*names, "cloudcore", "cloudcore-metrics", *(f"broker-{node}" for node in nodes)]
+    names = ["kubecore", "nodeproxy"] if own_cluster else []
+    return [
+        *names,
+        "cloudcore",
+        "cloudcore-metrics",
+        "cloudcore-values",
+        *(f"broker-{node}" for node in nodes),
+    ]
 
 
 def cloud_kubeconfig(plan: Plan) -> Path:
@@ -93,7 +99,13 @@ def _write(plan: Plan) -> None:
             (plan.kubeconfig, certificates.admin),
             (cloud_kubeconfig(plan), certificates.cloudcore_client),
         ):
-            write_kubeconfig(path, server=server, ca_file=certificates.ca_file, client=client)
+            write_kubeconfig(
+                path,
+                server=server,
+                ca_file=certificates.ca_file,
+                client=client,
+                values=f"127.0.0.1:{ports['cloudcore-values']}",
+            )
         configs.write_settings(
             layout.kubecore / "kubecore.yaml",
             configs.kubecore_settings(layout, certificates, ports["kubecore"]),
@@ -103,6 +115,9 @@ def _write(plan: Plan) -> None:
         kubeconfig=cloud_kubeconfig(plan),
         hub_port=ports["cloudcore"],
         metrics_port=ports["cloudcore-metrics"],
+        values_port=ports["cloudcore-values"],
+        # A cluster that runs elsewhere cannot reach loopback; docs/operating.md says what to set for one.
+        proxy_port=ports["nodeproxy"] if plan.own_cluster else None,
     )
     configs.write_settings(layout.cloudcore / "cloudcore.yaml", cloud)
     address = configs.host_address()

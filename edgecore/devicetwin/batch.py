@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from corekit.timestamps import rfc3339
+from devicemodels.columns import check_column, text_of
 from devicemodels.objects import Device, DeviceModel
 from devicemodels.reporting import Admission, admit, policy_of
 from devicemodels.twin import (
@@ -21,6 +22,7 @@ from devicemodels.values import DeviceModelError, parse_value
 from edgecore.devicetwin.roster import Roster
 from edgecore.devicetwin.streaming import Streamed
 from edgecore.eventbus import payloads, topics
+from edgecore.eventbus.compact import decode_table
 from edgecore.eventbus.payloads import BAD_REQUEST, INTERNAL, NOT_FOUND, PayloadError
 from edgecore.eventbus.topics import Asked, Request
 
@@ -53,14 +55,16 @@ class Batch:
         self._roster, self._held, self._linked = roster, twins, linked
 
     def handle(self, topic: str, payload: bytes) -> None:
-        """Work one message through; every request gets exactly one answer."""
+        """Work one message through; every request gets exactly one answer, a table of values only a bad one."""
         request = topics.parse(topic)
         if request is None:
             return
         if request.asked is Asked.MEMBERSHIP_GET and request.target != self._roster.node:
             return  # another node's, on a shared broker
         try:
-            self.answers.append(_HANDLERS[request.asked](self, request, payload))
+            answer = _HANDLERS[request.asked](self, request, payload)
+            if answer is not None:
+                self.answers.append(answer)
         except PayloadError as exc:
             body = payloads.encode_error(exc, self.now_ms)
             self.answers.append(Answer(topics.result(request), body))
@@ -89,8 +93,37 @@ class Batch:
         body = payloads.encode_twins(event_id, self.now_ms, current, model)
         return Answer(topics.result(request), body, durable=True, event_id=event_id)
 
-    def merge(self, device_id: str, readings: Mapping[str, Reading]) -> dict[str, Change]:
+    def _values(self, request: Request, payload: bytes) -> None:
+        """Take a table: every value to the stream, the newest of each property to the twin."""
+        table = decode_table(payload, self.now_ms)
+        device_id = request.target
+        try:
+            device, model = self._roster.served(device_id)
+            columns = []
+            for name, (times, values) in table.columns.items():
+                prop = model.property(name)
+                if prop is None:
+                    known = f"is not in its model {model.metadata.name}"
+                    raise DeviceModelError(device_id, name[:64], known)
+                if values:
+                    check_column(device_id, prop, values)
+                    columns.append((prop, times, values))
+            readings = {p.name: Reading(text_of(p, values[-1])) for p, _, values in columns}
+            self.merge(device_id, readings, streamed=False)
+        except DeviceModelError as exc:
+            raise PayloadError(BAD_REQUEST, str(exc), table.event_id) from exc
+        except PayloadError as exc:
+            raise PayloadError(exc.code, exc.reason, table.event_id) from exc
+        for prop, times, values in columns:
+            if policy_of(device, prop) is None:
+                self.streamed.add_column(device_id, prop, times, values)
+
+    def merge(
+        self, device_id: str, readings: Mapping[str, Reading], *, streamed: bool = True
+    ) -> dict[str, Change]:
         """Merge what was said of one device; return what it touched.
+
+        Shapes:  streamed: whether the values go to the stream as they are here.
 
         Raises:  DeviceModelError: nothing of it is taken. PayloadError: the device is not served here.
         """
@@ -104,7 +137,10 @@ class Batch:
         if any(r.reported is not None or r.refused is not None for r in readings.values()):
             self._hear(device_id)
         for name, reading in readings.items():
-            if reading.reported is not None and (prop := model.property(name)) is not None:
+            prop = model.property(name)
+            if reading.reported is None or prop is None:
+                continue
+            if streamed or policy_of(device, prop) is not None:
                 self.streamed.add(device_id, prop, self.now_ms, reading.reported)
         changes = self.changes.setdefault(device_id, {})
         for name, change in merged.touched.items():
@@ -189,7 +225,8 @@ def last_online(twin: Twin) -> str:
     return rfc3339(twin.online_ms / 1000) if twin.online_ms else ""
 
 
-_HANDLERS: dict[Asked, Callable[[Batch, Request, bytes], Answer]] = {
+_HANDLERS: dict[Asked, Callable[[Batch, Request, bytes], Answer | None]] = {
+    Asked.VALUES: Batch._values,
     Asked.TWIN_UPDATE: Batch._update,
     Asked.TWIN_GET: Batch._get,
     Asked.STATE_UPDATE: Batch._state,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from array import array
-from typing import Protocol
+from typing import Any, Protocol
 
 from corekit.errors import EdgeError
 from corekit.logs import RepeatedFault
+from devicemodels.columns import text_of
 from devicemodels.objects import ModelProperty
 from synccore.series import MAX_TEXT_VALUE_BYTES, Value, Values
 
 logger = logging.getLogger(__name__)
-
-INT64 = 1 << 63
 
 
 class SampleSink(Protocol):
@@ -31,6 +30,7 @@ class Streamed:
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, int, Value]] = []
+        self.columns: list[tuple[str, str, list[int], list[Value]]] = []
 
     def add(self, device_id: str, prop: ModelProperty, time_ms: int, text: str) -> None:
         """Add a value that the model has accepted; a text too long for the stream stays in the twin alone."""
@@ -43,6 +43,18 @@ class Streamed:
         elif len(text) <= MAX_TEXT_VALUE_BYTES and len(text.encode()) <= MAX_TEXT_VALUE_BYTES:
             self.rows.append((device_id, prop.name, time_ms, text))
 
+    def add_column(
+        self, device_id: str, prop: ModelProperty, times: list[int], values: list[Any]
+    ) -> None:
+        """Add values that `check_column` has accepted."""
+        if prop.type in ("DOUBLE", "FLOAT"):
+            self.columns.append((device_id, prop.name, times, list(map(float, values))))
+        elif prop.type in ("INT", "BOOLEAN"):
+            self.columns.append((device_id, prop.name, times, values))
+        else:
+            for time_ms, value in zip(times, values, strict=True):
+                self.add(device_id, prop, time_ms, text_of(prop, value))
+
 
 class Streamer:
     """Puts rows into the buffer as columns. A series that cannot be known is said once, and not streamed."""
@@ -54,8 +66,11 @@ class Streamer:
 
     def put(self, streamed: Streamed) -> None:
         """Hand over the rows of a batch that is stored."""
-        if self._sink is None or not streamed.rows:
+        if self._sink is None:
             return
+        for device_id, name, moments, column in streamed.columns:
+            if (number := self._number(device_id, name)) is not None:
+                self.put_columns(array("I", [number]) * len(moments), array("q", moments), column)
         series, times, values = array("I"), array("q"), list[Value]()
         for device_id, name, time_ms, value in streamed.rows:
             if (number := self._number(device_id, name)) is not None:

@@ -23,7 +23,7 @@ class RuntimeUnavailableError(EdgeError):
 class ContainerStartError(EdgeError):
     """The runtime refused a sandbox, a container or an image; `reason` is the word kubelet would use.
 
-    Words: ErrImagePull, ErrImageNeverPull, InvalidImageName, CreateContainerConfigError,
+    Words: ErrImagePull, ErrImageNeverPull, InvalidImageName, ImageInspectError, RegistryUnavailable, CreateContainerConfigError,
     CreateContainerError, RunContainerError, CreatePodSandboxError.
     """
 
@@ -32,6 +32,10 @@ class ContainerStartError(EdgeError):
     def __init__(self, reason: str, message: str) -> None:
         self.reason, self.message = reason, message
         super().__init__(f"{reason}: {message}")
+
+
+class StreamingRefusedError(EdgeError):
+    """The runtime gives no stream to a container or pod; the message says why."""
 
 
 class ContainerPhase(Enum):
@@ -249,7 +253,18 @@ class ImageState:
     id: str
     names: Sequence[str]
     size_bytes: int
+    pinned: bool = False  # the runtime itself needs it
     user: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAuth:
+    """What a registry lets somebody in for: a name and password, or a token."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)  # never in a log
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +276,16 @@ class RuntimeFeatures:
 
     group_policy: bool = False
     systemd_cgroups: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pipes:
+    """Which streams of a process a client wants; with `tty` there is no stderr."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    tty: bool = False
 
 
 class ContainerRuntime(Protocol):
@@ -305,15 +330,27 @@ class ContainerRuntime(Protocol):
     async def remove_container(self, container_id: str) -> None:
         """Remove it, killing it if it runs."""
 
+    async def exec_url(self, container_id: str, command: Sequence[str], pipes: Pipes, /) -> str:
+        """Return a URL, good for one connection, that runs `command`. Raises: StreamingRefusedError."""
+
+    async def attach_url(self, container_id: str, pipes: Pipes, /) -> str:
+        """Return a URL, good for one connection, of the container's own streams. Raises: StreamingRefusedError."""
+
+    async def port_forward_url(self, sandbox_id: str, ports: Sequence[int], /) -> str:
+        """Return a URL, good for one connection, to ports of the pod. Raises: StreamingRefusedError."""
+
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout_s: float
     ) -> ExecResult:
         """Run `command` in a container. Raises: ExecTimeoutError, ExecRefusedError, RuntimeUnavailableError."""
 
     async def image(self, reference: str) -> ImageState | None:
-        """Return the image if it is present. Raises: ContainerStartError (InvalidImageName)."""
+        """Return the image if it is present.
 
-    async def pull(self, reference: str) -> ImageState:
+        Raises:  ContainerStartError: InvalidImageName, ImageInspectError.
+        """
+
+    async def pull(self, reference: str, auth: RegistryAuth | None = None) -> ImageState:
         """Fetch an image. Raises: ContainerStartError (ErrImagePull)."""
 
     async def images(self) -> list[ImageState]:

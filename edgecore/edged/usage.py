@@ -76,6 +76,9 @@ class MeteredRuntime(ContainerRuntime, Protocol):
     async def image_filesystem(self) -> ImageFilesystem:
         """Return where images lie and how much they take."""
 
+    async def used_images(self) -> set[str]:
+        """Return ids and names of the images of all containers, whoever made them, and of the sandboxes."""
+
     async def remove_image(self, image_id: str) -> None:
         """Remove an image; one that is gone already is well removed."""
 

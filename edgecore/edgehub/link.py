@@ -18,24 +18,18 @@ from edgecore import metrics
 from edgecore.edgehub.applying import Applier, EventOf
 from edgecore.edgehub.blocks import MEMORY_BLOCK, BlockSource, first_rows, is_sample_block
 from edgecore.edgehub.stream import SyncStream
+from edgecore.edgehub.streams import EdgeStreams
 from edgecore.records import Commit, OutboxRow, Report
+from edgecore.streams import StreamHandler, serve_nothing
 from synccore.asking import OK, TOO_LATE, Answered, AskError
 from synccore.changes import ChangeIds
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted
 from synccore.index import RecordIndex
-from synccore.messages import (
-    ASK_DEADLINE_S,
-    Delta,
-    Lane,
-    ObjectKey,
-    Op,
-    State,
-    TunnelOpen,
-    TunnelOpened,
-)
+from synccore.messages import ASK_DEADLINE_S, Delta, Lane, ObjectKey, Op, State
 from synccore.samples import with_sequence
-from synccore.session import Acknowledged, Received, Tunnelled
+from synccore.session import Acknowledged, Received
+from synccore.tunnels import StreamCame, StreamGone, StreamRoom, StreamWanted
 from synccore.wire import printable
 
 logger = logging.getLogger(__name__)
@@ -145,6 +139,7 @@ class Link:
         on_joined: Callable[[], None],
         on_reports_wanted: Callable[[], None],
         event_of: EventOf | None = None,
+        streams: StreamHandler = serve_nothing,
     ) -> None:
         self._session, self._stream, self._store, self._clock = session, stream, store, clock
         self._feed, self._rebuilt, self._samples = feed, rebuilt, samples
@@ -156,6 +151,7 @@ class Link:
         # and `_fill` sends nothing while much waits here.
         self._to_apply: asyncio.Queue[Received | Acknowledged | Converged] = asyncio.Queue()
         self._change_ids = ChangeIds()
+        self._streams = EdgeStreams(session, streams, self._to_send.set)
         self._volatile: dict[ObjectKey, Report] = {}
         self._asked: dict[int, asyncio.Future[Answered]] = {}  # bounded by the session
         self._blocks_first = False
@@ -216,6 +212,7 @@ class Link:
         self._samples.restart()
         self._samples.on_waiting(self._to_fill.set)
         async with asyncio.TaskGroup() as group:
+            self._group = group
             tasks = (self._receive, self._apply, self._fill, self._send)
             for task in (*tasks, self._watch_outbox, self._watch_store):
                 group.create_task(task(), name=f"edgehub{task.__name__}")
@@ -265,10 +262,8 @@ class Link:
             case ReportsWanted():
                 logger.info("edgehub: the cluster had given this node up, reporting everything")
                 self._on_reports_wanted()
-            case Tunnelled(message=TunnelOpen(stream_id=stream_id)):
-                refusal = TunnelOpened(stream_id, error="byte streams are not served yet")
-                self._session.tunnel(refusal)
-                self._to_send.set()
+            case StreamWanted() | StreamCame() | StreamRoom() | StreamGone():
+                self._streams.handle(event, self._group)
 
     async def _apply(self) -> None:
         while True:

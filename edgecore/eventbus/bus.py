@@ -10,6 +10,7 @@ from corekit.backoff import Backoff
 from corekit.errors import SETTINGS, ConfigError
 from corekit.logs import RepeatedFault
 from edgecore.eventbus import topics
+from edgecore.eventbus.coalescing import coalesce
 from edgecore.eventbus.inbox import Arrived, Inbox
 from edgecore.eventbus.link import (
     BrokerAddress,
@@ -41,7 +42,7 @@ class EventBus:
         self._embedded = settings.url == "embedded"
         self._session = Session(f"armadillo-{node_name}", modern=not self._embedded)
         self._topics = topics.subscriptions(node_name)
-        self._inbox = Inbox()
+        self._inbox = Inbox(coalesce)
         self._link: Link | None = None
         self._backoff = Backoff(BACKOFF_MIN_S, settings.reconnect_max_s)
         self._fault = RepeatedFault(logger, f"mqtt broker {_spoken(self._address)}")
@@ -53,6 +54,11 @@ class EventBus:
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Release nothing: `run()` closes the connection it opened."""
+
+    @property
+    def coalesced_count(self) -> int:
+        """Messages of flooding devices that were merged into newer ones."""
+        return self._inbox.coalesced_count
 
     @property
     def connected(self) -> bool:
@@ -99,6 +105,7 @@ class EventBus:
         self._link = link
         self._slow.cleared()
         self._inbox.connected()
+        link.release()
         try:
             await link.wait_lost()
         finally:

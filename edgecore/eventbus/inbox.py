@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from corekit.logs import RepeatedFault
+from edgecore.eventbus.topics import source
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +17,10 @@ logger = logging.getLogger(__name__)
 MAX_MESSAGES = 32768
 # 64 of the largest payloads that are served.
 MAX_BYTES = 16 << 20
+
+
+# Of one device: what it may have waiting before its updates are merged, newest wins. One batch of twins takes half.
+MAX_OF_SOURCE = 1024
 
 
 class Acknowledger(Protocol):
@@ -31,9 +37,12 @@ class Inbound(NamedTuple):
     payload: bytes
     message_id: int = 0  # 0: QoS 0, nobody waits
     link: Acknowledger | None = None
+    stands_for: tuple[Inbound, ...] = ()  # older ones whose effect is in this one
 
     def acknowledge(self) -> None:
         """Tell the broker, unless it does not wait or its connection is gone."""
+        for older in self.stands_for:
+            older.acknowledge()
         if self.link is not None and self.message_id:
             self.link.acknowledge(self.message_id)
 
@@ -46,25 +55,39 @@ class Arrived(NamedTuple):
 
 
 class Inbox:
-    """Messages in the order they came. Full: the newest is dropped, unacknowledged, counted, and said once."""
+    """Messages by the device they come from, shared out in turn: a flood of one does not delay the others.
 
-    def __init__(self) -> None:
+    A device that floods has its updates merged (`coalesce`), newest wins; what cannot be merged and is too much loses
+    its oldest. Full as a whole: the newest is dropped, unacknowledged. All of it is counted, and said once.
+    """
+
+    def __init__(self, coalesce: Callable[[Sequence[Inbound]], list[Inbound]] = list) -> None:
         self.dropped_count = 0
-        self._messages: deque[Inbound] = deque()
-        self._bytes = 0
+        self.coalesced_count = 0
+        self._coalesce = coalesce
+        self._sources: dict[str, deque[Inbound]] = {}  # in the order of whose turn it is
+        self._count = self._bytes = 0
         self._connected = False
         self._filled = asyncio.Event()
         self._fault = RepeatedFault(logger, "mqtt inbox full, messages dropped")
+        self._flood = RepeatedFault(logger, "a device floods, its messages are merged or dropped")
 
     def put(self, message: Inbound) -> None:
         """Add one message, or drop it."""
         size = len(message.payload)
-        if len(self._messages) >= MAX_MESSAGES or self._bytes + size > MAX_BYTES:
+        if self._count >= MAX_MESSAGES or self._bytes + size > MAX_BYTES:
             self.dropped_count += 1
             self._fault.failed(f"{self.dropped_count} so far, newest on {message.topic[:200]}")
             return
+        name = source(message.topic)
+        queue = self._sources.get(name)
+        if queue is None:
+            queue = self._sources[name] = deque()
+        queue.append(message)
+        self._count += 1
         self._bytes += size
-        self._messages.append(message)
+        if len(queue) > MAX_OF_SOURCE:
+            self._thin(name, queue)
         self._filled.set()
 
     def connected(self) -> None:
@@ -73,12 +96,39 @@ class Inbox:
         self._filled.set()
 
     async def take(self, limit: int) -> Arrived:
-        """Wait for something, then return up to `limit` messages."""
+        """Wait for something, then return up to `limit` messages, each device's in order, the devices in turn."""
         await self._filled.wait()
-        batch = [self._messages.popleft() for _ in range(min(limit, len(self._messages)))]
+        batch: list[Inbound] = []
+        while self._sources and len(batch) < limit:
+            # A share each: whole turns of one message would cost a dictionary move per message.
+            share = max(1, (limit - len(batch)) // len(self._sources))
+            name = next(iter(self._sources))
+            queue = self._sources.pop(name)
+            batch += [queue.popleft() for _ in range(min(share, len(queue)))]
+            if queue:
+                self._sources[name] = queue  # to the end
+        self._count -= len(batch)
         self._bytes -= sum(len(message.payload) for message in batch)
         connected, self._connected = self._connected, False
-        if not self._messages:
+        if not self._sources:
             self._filled.clear()
             self._fault.cleared()
+            self._flood.cleared()
         return Arrived(batch, connected)
+
+    def _thin(self, name: str, queue: deque[Inbound]) -> None:
+        kept = self._coalesce(queue)
+        merged = len(queue) - len(kept)
+        self.coalesced_count += merged
+        # Not below half at once: merging again at every message would make a flood of work out of one of messages.
+        lost = kept[: max(0, len(kept) - MAX_OF_SOURCE // 2)] if merged < MAX_OF_SOURCE // 2 else []
+        for message in lost:
+            self.dropped_count += 1
+            message.acknowledge()  # or the broker, waiting for it, would hold back everybody's
+        self._count += len(kept) - len(lost) - len(queue)
+        self._bytes -= sum(len(m.payload) for m in queue)
+        queue.clear()
+        queue.extend(kept[len(lost) :])
+        self._bytes += sum(len(m.payload) for m in queue)
+        said = f"{name[:200]}: {self.coalesced_count} merged, {self.dropped_count} dropped so far"
+        self._flood.failed(said)

@@ -86,7 +86,8 @@ class UnsupportedProtocolError(BrokerLostError):
 class Link:
     """An open connection."""
 
-    def __init__(self, client: aiomqtt.Client) -> None:
+    def __init__(self, client: aiomqtt.Client, handoff: _Handoff) -> None:
+        self._handoff = handoff
         self._client, self._paho = client, client._client
         self._open = True
         self._outgoing: deque[tuple[str, bytes]] = deque()
@@ -107,6 +108,10 @@ class Link:
         self._outgoing.append((topic, payload))
         self._send()
         return True
+
+    def release(self) -> None:
+        """Hand on what comes in, and what came in since the connection was made: answers can be given now."""
+        self._handoff.release()
 
     def _send(self) -> None:
         while self._open and self._outgoing and self._in_flight < SEND_WINDOW:
@@ -143,7 +148,7 @@ async def open_link(
     client._client.connect_timeout = CONNECT_TIMEOUT_S
     with _translated(), _closing(client):
         async with client:
-            link = Link(client)
+            link = Link(client, handoff)
             handoff.link = link
             try:
                 granted = await client.subscribe([(topic, 1) for topic in topics])
@@ -194,11 +199,24 @@ class _Handoff(asyncio.Queue[aiomqtt.Message]):
         super().__init__()
         self.link: Link | None = None
         self._inbox = inbox
+        # A broker that knows us sends what it kept before it answers anything; at most RECEIVE_MAXIMUM of them.
+        self._early: list[Inbound] | None = []
 
     def put_nowait(self, item: aiomqtt.Message) -> None:
         payload = item.payload if isinstance(item.payload, bytes) else bytes(item.payload or b"")
         message_id = item.mid if item.qos == 1 else 0
-        self._inbox.put(Inbound(item.topic.value, payload, message_id, self.link))
+        message = Inbound(item.topic.value, payload, message_id, self.link)
+        if self._early is not None:
+            self._early.append(message)
+        else:
+            self._inbox.put(message)
+
+    def release(self) -> None:
+        """Hand on everything from now on, first what is held."""
+        held, self._early = self._early or [], None
+        for message in held:
+            # What came in before the link was there can be acknowledged through it all the same.
+            self._inbox.put(message if message.link else message._replace(link=self.link))
 
     async def get(self) -> aiomqtt.Message:
         await asyncio.Event().wait()

@@ -15,6 +15,7 @@ class Asked(Enum):
     TWIN_UPDATE = "twin/update"
     TWIN_GET = "twin/get"
     STATE_UPDATE = "state/update"
+    VALUES = "values"
     MEMBERSHIP_GET = "membership/get"
 
 
@@ -34,6 +35,7 @@ def subscriptions(node: str) -> tuple[str, ...]:
         f"{_DEVICE}+/+/twin/update",
         f"{_DEVICE}+/+/twin/get",
         f"{_DEVICE}+/+/state/update",
+        f"{_DEVICE}+/+/values",
         f"{_NODE}{node}/membership/get",
     )
 
@@ -49,6 +51,19 @@ def parse(topic: str) -> Request | None:
         if tail == Asked.MEMBERSHIP_GET.value:
             return Request(Asked.MEMBERSHIP_GET, node)
     return None
+
+
+def source(topic: str) -> str:
+    """Return whose message it is, for sharing out fairly: the device's, or else the topic's own."""
+    if topic.startswith(_DEVICE):
+        namespace, _, rest = topic[len(_DEVICE) :].partition("/")
+        return f"{namespace}/{rest.partition('/')[0]}"
+    return topic
+
+
+def device_prefix(device_id: str) -> str:
+    """Return what all topics of a device begin with."""
+    return f"{_DEVICE}{device_id}/"
 
 
 def result(request: Request) -> str:

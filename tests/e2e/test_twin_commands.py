@@ -80,3 +80,26 @@ def test_a_device_that_is_not_there_does_not_answer_in_time(edge, kubectl):
 def test_a_device_that_does_not_exist_is_said_by_kubectl(edge):
     status, _, error = edge("twin", "get", "nobody")
     assert (status, "not found" in error) == (1, True)
+
+
+def test_watch_prints_every_value_live(up, edge, kubectl):
+    env = {**os.environ, "KUBECONFIG": str(up.state / "kubeconfig")}
+    command = [sys.executable, "-m", "armadillo.kubectl_edge", "twin", "watch", "lamp-01"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as watching:
+        try:
+            line = watching.stdout.readline()  # the lamp measures every three seconds
+        finally:
+            watching.terminate()
+    assert line.split()[1:3] == ["default/lamp-01", "temperature"]
+
+
+def test_history_says_what_was_kept(edge, kubectl):
+    status, _, error = edge("twin", "history", "lamp-01", "power")
+    assert (status, "is `history.keepSeconds` set?" in error) == (0, True)
+    patch = '[{"op":"add","path":"/spec/properties/2/history","value":{"keepSeconds":600}}]'
+    kubectl("patch", "device", "lamp-01", "--type", "json", "-p", patch)
+
+    def kept():
+        return edge("twin", "history", "lamp-01", "temperature", "--output", "json")[1]
+
+    assert '"property": "temperature"' in wait_until("a value is kept", kept, 40)

@@ -96,7 +96,7 @@ class LeafDevice:
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
         tails = ("twin/update/result", "twin/update/delta", "twin/update/document")
-        tails += ("twin/get/result", "state/update/result")
+        tails += ("twin/get/result", "state/update/result", "values/result")
         topics = [f"{self.prefix}/{tail}" for tail in tails]
         topics += [f"{self.node_prefix}/membership/updated"]
         topics += [f"{self.node_prefix}/membership/get/result"]

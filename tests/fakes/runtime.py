@@ -37,6 +37,8 @@ class FakeRuntime:
         self.down = False
         self.refuse_start: set[str] = set()
         self.refuse_sandbox = ""
+        self.auths = []  # of the pulls, in order
+        self.streaming_url = ""
         self.pull_gate: asyncio.Event | None = None
         self.usage: dict[str, ContainerUsage] = {}  # by container id; the rest uses nothing
         self.image_fs = ImageFilesystem()
@@ -158,13 +160,26 @@ class FakeRuntime:
             left = tuple(c for c in sandbox.containers if c.id != container_id)
             self.sandboxes[sandbox.id] = replace(sandbox, containers=left)
 
+    async def exec_url(self, container_id, command, pipes):
+        self._note("exec", container_id, tuple(command), pipes)
+        return self.streaming_url
+
+    async def attach_url(self, container_id, pipes):
+        self._note("attach", container_id, pipes)
+        return self.streaming_url
+
+    async def port_forward_url(self, sandbox_id, ports):
+        self._note("port_forward", sandbox_id, tuple(ports))
+        return self.streaming_url
+
     async def image(self, reference):
         if self.down:
             raise RuntimeUnavailableError("connection refused")
         return self._images.get(reference)
 
-    async def pull(self, reference):
+    async def pull(self, reference, auth=None):
         self._note("pull", reference)
+        self.auths.append(auth)
         if self.pull_gate is not None:
             await self.pull_gate.wait()
         if reference not in self.registry:
@@ -195,6 +210,11 @@ class FakeRuntime:
         if self.down:
             raise RuntimeUnavailableError("connection refused")
         return self.image_fs
+
+    async def used_images(self):
+        if self.down:
+            raise RuntimeUnavailableError("connection refused")
+        return {c.image for s in self.sandboxes.values() for c in s.containers}
 
     async def remove_image(self, image_id):
         self._note("remove_image", image_id)

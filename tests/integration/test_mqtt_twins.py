@@ -334,3 +334,15 @@ async def test_a_reporting_policy_keeps_noise_out_and_the_newest_in(kind, tmp_pa
             await device.ask("twin/update", report(temperature=value))
         await until(store, state="online", brightness="50", temperature="20.1")
         await until(store, state="online", brightness="50", temperature="20.3")
+
+
+async def test_many_values_in_one_message_reach_twin_and_stream(kind, tmp_path):
+    async with site(kind, tmp_path, MODEL, lamp()) as (store, device):
+        rows = [[1_767_225_600_000 + n, n, 20 + n / 10] for n in range(100)]
+        await device.send("values", {"properties": ["brightness", "temperature"], "rows": rows})
+        await until(store, state="online", brightness="99", temperature="29.9")
+        bad = {"event_id": "e", "properties": ["brightness"], "rows": [[1, 5], [2, 101]]}
+        answer = await device.ask("values", bad)
+        assert (answer["code"], answer["event_id"]) == (400, "e")
+        assert "'101' is more than the maximum of 100" in answer["reason"]
+        assert (await device.ask("values", b"{"))["code"] == 400

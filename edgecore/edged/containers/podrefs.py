@@ -38,6 +38,7 @@ def references(pod: Pod) -> set[ObjectKey]:
         for part in volume.projected.sources if volume.projected else ():
             found |= {("ConfigMap", s.name) for s in (part.config_map,) if s}
             found |= {("Secret", s.name) for s in (part.secret,) if s}
+    found |= {("Secret", r.name) for r in pod.spec.image_pull_secrets if r.name}
     return {ObjectKey(kind, pod.metadata.namespace, name) for kind, name in found}
 
 

@@ -15,6 +15,7 @@ from edgecore.edged.runtime import (
     ContainerState,
     ImageState,
     PodIdentity,
+    RegistryAuth,
     RuntimeFeatures,
     SandboxConfig,
     SELinuxLabel,
@@ -178,12 +179,23 @@ def phase(state: pb.ContainerState) -> ContainerPhase:
     return _PHASES.get(state, ContainerPhase.UNKNOWN)
 
 
+def auth_config(auth: RegistryAuth) -> pb.AuthConfig:
+    """Return credentials as CRI wants them."""
+    return pb.AuthConfig(
+        username=auth.username,
+        password=auth.password,
+        identity_token=auth.identity_token,
+        registry_token=auth.registry_token,
+    )
+
+
 def image_state(image: pb.Image) -> ImageState:
     """Return an image that the runtime holds."""
     return ImageState(
         id=image.id,
         names=(*image.repo_tags, *image.repo_digests),
         size_bytes=image.size,
+        pinned=image.pinned,
         user=image.uid.value if image.HasField("uid") else image.username or None,
     )
 

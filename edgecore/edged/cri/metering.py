@@ -27,6 +27,10 @@ class _Info(msgspec.Struct):
     pid: int = 0
 
 
+class _Config(msgspec.Struct):
+    sandbox_image: str = msgspec.field(default="", name="sandboxImage")
+
+
 class CriMeter:
     """Calls that measure and sweep, on the connection of the runtime; remembers the pid of each container."""
 
@@ -56,6 +60,16 @@ class CriMeter:
         return ImageFilesystem(
             found.fs_id.mountpoint, found.used_bytes.value, found.inodes_used.value
         )
+
+    async def used_images(self) -> set[str]:
+        """Return what every container was made from, other agents' too, and the sandbox image."""
+        listing = await self._call(
+            "ListContainers", pb.ListContainersRequest(), pb.ListContainersResponse
+        )
+        used = {name for c in listing.containers for name in (c.image.image, c.image_ref)}
+        request = pb.StatusRequest(verbose=True)
+        status = await self._call("Status", request, pb.StatusResponse)
+        return {*used, _sandbox_image_in(status.info.get("config", ""))} - {""}
 
     async def remove_image(self, image_id: str) -> None:
         """Remove an image, all its names with it."""
@@ -106,6 +120,14 @@ class CriMeter:
             if exc.not_found:
                 return answer()
             raise RuntimeUnavailableError(str(exc)) from exc
+
+
+def _sandbox_image_in(text: str) -> str:
+    """Return the image of sandboxes out of containerd's configuration; CRI-O pins its own."""
+    try:
+        return msgspec.json.decode(text, type=_Config).sandbox_image
+    except msgspec.DecodeError:
+        return ""
 
 
 def _usage(stats: pb.ContainerStats, pid: int) -> ContainerUsage:

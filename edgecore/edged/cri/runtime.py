@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
 import grpc
 
-from edgecore.edged.cri import convert
+from edgecore.edged.cri import convert, streaming
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
 from edgecore.edged.cri.metering import CriMeter
 from edgecore.edged.cri.pb import api_pb2 as pb
@@ -22,7 +23,9 @@ from edgecore.edged.runtime import (
     ExecResult,
     ExecTimeoutError,
     ImageState,
+    Pipes,
     PodIdentity,
+    RegistryAuth,
     RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
@@ -154,6 +157,21 @@ class CriRuntime(CriMeter):
         request = pb.RemoveContainerRequest(container_id=container_id)
         await _unless_gone(self._cri.call("RemoveContainer", request, pb.RemoveContainerResponse))
 
+    async def exec_url(self, container_id: str, command: Sequence[str], pipes: Pipes) -> str:
+        """Return a URL, good for one connection, that runs `command`. Raises: StreamingRefusedError."""
+        request = pb.ExecRequest(container_id=container_id, cmd=command, **asdict(pipes))
+        return await streaming.url(self._cri, "Exec", request, pb.ExecResponse)
+
+    async def attach_url(self, container_id: str, pipes: Pipes) -> str:
+        """Return a URL, good for one connection, of the container's own streams. Raises: StreamingRefusedError."""
+        request = pb.AttachRequest(container_id=container_id, **asdict(pipes))
+        return await streaming.url(self._cri, "Attach", request, pb.AttachResponse)
+
+    async def port_forward_url(self, sandbox_id: str, ports: Sequence[int]) -> str:
+        """Return a URL, good for one connection, to ports of the pod. Raises: StreamingRefusedError."""
+        request = pb.PortForwardRequest(pod_sandbox_id=sandbox_id, port=ports)
+        return await streaming.url(self._cri, "PortForward", request, pb.PortForwardResponse)
+
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout_s: float
     ) -> ExecResult:
@@ -180,10 +198,12 @@ class CriRuntime(CriMeter):
         found = await self._image(reference)
         return convert.image_state(found) if found is not None else None
 
-    async def pull(self, reference: str) -> ImageState:
+    async def pull(self, reference: str, auth: RegistryAuth | None = None) -> ImageState:
         """Fetch an image. Raises: ContainerStartError (ErrImagePull, InvalidImageName)."""
         check_reference(reference)
         request = pb.PullImageRequest(image=pb.ImageSpec(image=reference))
+        if auth is not None:
+            request.auth.CopyFrom(convert.auth_config(auth))
         call = self._cri.call(
             "PullImage", request, pb.PullImageResponse, timeout_s=self._pull_timeout_s
         )
@@ -263,8 +283,14 @@ class CriRuntime(CriMeter):
     async def _image(self, reference: str) -> pb.Image | None:
         check_reference(reference)
         request = pb.ImageStatusRequest(image=pb.ImageSpec(image=reference))
-        answer = await _unless_gone(self._cri.call("ImageStatus", request, pb.ImageStatusResponse))
-        return answer.image if answer is not None and answer.HasField("image") else None
+        try:
+            answer = await self._cri.call("ImageStatus", request, pb.ImageStatusResponse)
+        except CriRefusedError as exc:
+            if exc.not_found:
+                return None
+            message = f'Failed to inspect image "{reference}": {exc.details}'
+            raise ContainerStartError("ImageInspectError", message) from exc
+        return answer.image if answer.HasField("image") else None
 
     async def _take_user_of_image(
         self, reference: str, security: pb.LinuxContainerSecurityContext

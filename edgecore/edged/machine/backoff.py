@@ -12,7 +12,9 @@ FORGET_S = 2 * LIMIT_S  # a container that ran this long starts from the first d
 IMAGE_BACK_OFF_SHOWN_S = 2.0  # ErrImagePull stands this long before it reads ImagePullBackOff
 RETRY_S = 10.0  # of refusals other than images: a missing ConfigMap, a failed create
 POST_START_ERROR = "PostStartHookError"
-IMAGE_ERRORS = ("ErrImagePull", "ImagePullBackOff")
+# Refusals of a pull: each doubles the wait, and is shown as ImagePullBackOff after a moment.
+PULL_ERRORS = ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
+IMAGE_ERRORS = (*PULL_ERRORS, "ImagePullBackOff")
 
 
 def go_duration(seconds: float) -> str:
@@ -65,13 +67,13 @@ def failure_hold(container: Container, note: ContainerMemory, now_s: float) -> W
     if failed is None or not 0 < failed.retry_s - now_s <= failed.delay_s:
         return None
     shown_s = failed.since_s + IMAGE_BACK_OFF_SHOWN_S
-    if failed.reason != "ErrImagePull" or now_s < shown_s:
+    if failed.reason not in PULL_ERRORS or now_s < shown_s:
         # Looked at again when the word changes.
-        retry_s = shown_s if failed.reason == "ErrImagePull" else failed.retry_s
+        retry_s = shown_s if failed.reason in PULL_ERRORS else failed.retry_s
         return Waiting(reason=failed.reason, message=failed.message, retry_s=retry_s)
     return Waiting(
         reason="ImagePullBackOff",
-        message=f'Back-off pulling image "{container.image}": ErrImagePull: {failed.message}',
+        message=f'Back-off pulling image "{container.image}": {failed.reason}: {failed.message}',
         retry_s=failed.retry_s,
     )
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
+
+from edgecore.edged.spec.quantity import parse_quantity, shown_bytes
+from edgecore.edged.thresholds import MEMORY, NODEFS, Threshold
 
 KUBELET_VERSION = "v1.32.0+armadillo-0.1.0"
-# kubelet's default hard eviction thresholds.
-MEMORY_RESERVE_BYTES = 100 << 20
-DISK_RESERVE = Decimal("0.10")
-INODE_RESERVE = Decimal("0.05")
-PID_RESERVE = Decimal("0.05")
+# What a hard eviction threshold keeps free of a resource.
+_KEPT_FREE = {MEMORY: "memory", NODEFS: "ephemeral-storage"}
+_HUGE_PAGES = "hugepages-"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _ANYWHERE = "192.0.2.1"  # TEST-NET-1: no packet is sent, only the route is looked up
 
@@ -25,14 +27,21 @@ def architecture() -> str:
     return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
-def capacity(root: Path, max_pods: int) -> dict[str, Decimal]:
-    """Return the machine's resources in base units."""
+def capacity(
+    root: Path, max_pods: int, extended: Mapping[str, str] | None = None
+) -> dict[str, Decimal]:
+    """Return the machine's resources in base units.
+
+    Shapes:  extended: resources that only the settings know of, as `example.com/relay: "4"`.
+    """
     disk = os.statvfs(_existing(root))
     return {
         "cpu": Decimal(os.cpu_count() or 1),
         "memory": Decimal(_memory("MemTotal")),
         "pods": Decimal(max_pods),
         "ephemeral-storage": Decimal(disk.f_blocks * disk.f_frsize),
+        **_huge_pages(),
+        **{name: parse_quantity(amount) for name, amount in (extended or {}).items()},
     }
 
 
@@ -41,13 +50,28 @@ def memory_capacity_bytes() -> int:
     return _memory("MemTotal")
 
 
-def allocatable(resources: dict[str, Decimal]) -> dict[str, Decimal]:
-    """Return what pods may use of `resources`."""
-    return {
-        **resources,
-        "memory": max(resources["memory"] - MEMORY_RESERVE_BYTES, Decimal(0)),
-        "ephemeral-storage": resources["ephemeral-storage"] * (1 - DISK_RESERVE) // 1,
-    }
+def allocatable(
+    resources: Mapping[str, Decimal],
+    reserved: Sequence[Mapping[str, str]] = (),
+    thresholds: Sequence[Threshold] = (),
+) -> dict[str, Decimal]:
+    """Return what pods may use of `resources`: the rest beside what is reserved and what eviction keeps free.
+
+    Shapes:  thresholds: the hard ones.
+    """
+    left = dict(resources)
+    for amounts in reserved:
+        for name, amount in amounts.items():
+            if name in left:
+                left[name] -= parse_quantity(amount)
+    for threshold in thresholds:
+        kept = _KEPT_FREE.get(threshold.signal)
+        if kept in left:
+            left[kept] -= threshold.quantity(int(resources[kept]))
+    for name, pages in resources.items():
+        if name.startswith(_HUGE_PAGES):  # set aside at boot: nothing else can use that memory
+            left["memory"] -= pages
+    return {name: max(value, Decimal(0)) for name, value in left.items()}
 
 
 def resource_list(resources: dict[str, Decimal], *, bytes_in_ki: bool) -> dict[str, str]:
@@ -55,23 +79,16 @@ def resource_list(resources: dict[str, Decimal], *, bytes_in_ki: bool) -> dict[s
     written: dict[str, str] = {}
     for name, value in sorted(resources.items()):
         in_ki = name == "memory" or (name == "ephemeral-storage" and bytes_in_ki)
-        written[name] = f"{int(value) // 1024}Ki" if in_ki else str(int(value))
+        if in_ki:
+            written[name] = f"{int(value) // 1024}Ki"
+        elif name == "cpu" and value != int(value):
+            written[name] = f"{int(value * 1000)}m"
+        else:
+            written[name] = str(int(value))
     return written
 
 
-def pressures(root: Path) -> dict[str, bool]:
-    """Return which of Memory, Disk and PID are short."""
-    disk = os.statvfs(_existing(root))
-    disk_short = disk.f_bavail < disk.f_blocks * DISK_RESERVE
-    inodes_short = bool(disk.f_files) and disk.f_favail < disk.f_files * INODE_RESERVE
-    return {
-        "MemoryPressure": _memory("MemAvailable") < MEMORY_RESERVE_BYTES,
-        "DiskPressure": disk_short or inodes_short,
-        "PIDPressure": _pids_short(),
-    }
-
-
-def node_info(runtime_version: str) -> dict[str, str]:
+def node_info(runtime_version: str) -> dict[str, Any]:
     """Return the Node's `nodeInfo`."""
     return {
         "architecture": architecture(),
@@ -83,6 +100,7 @@ def node_info(runtime_version: str) -> dict[str, str]:
         "machineID": _first_line("/etc/machine-id"),
         "operatingSystem": "linux",
         "osImage": _os_image(),
+        "swap": {"capacity": _memory("SwapTotal")},
         # Only root may read the firmware's; the machine id is unique as well.
         "systemUUID": _first_line("/sys/class/dmi/id/product_uuid")
         or _first_line("/etc/machine-id"),
@@ -129,10 +147,14 @@ def _memory(field: str) -> int:
     return 0
 
 
-def _pids_short() -> bool:
-    limit = int(_first_line("/proc/sys/kernel/pid_max") or 0)
-    running = int(_first_line("/proc/loadavg").split()[3].split("/")[1])
-    return bool(limit) and limit - running < limit * PID_RESERVE
+def _huge_pages(folder: Path = Path("/sys/kernel/mm/hugepages")) -> dict[str, Decimal]:
+    """Return `hugepages-<size>` -> bytes of every size that the kernel knows."""
+    found: dict[str, Decimal] = {}
+    for entry in folder.glob("hugepages-*kB"):
+        size = int(entry.name.removeprefix("hugepages-").removesuffix("kB")) * 1024
+        count = int(_first_line(str(entry / "nr_hugepages")) or 0)
+        found[_HUGE_PAGES + shown_bytes(size)] = Decimal(count * size)
+    return found
 
 
 def _os_image() -> str:

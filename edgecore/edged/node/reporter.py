@@ -6,18 +6,22 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
 from corekit.errors import SETTINGS, ConfigError, StoreError
 from corekit.logs import RepeatedFault
-from corekit.timestamps import rfc3339, rfc3339_micro
+from corekit.timestamps import rfc3339_micro
 from edgecore.edged.node import machineinfo
-from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError
+from edgecore.edged.node.conditions import node_conditions, not_ready_because, transitions
+from edgecore.edged.runtime import RuntimeUnavailableError
+from edgecore.edged.thresholds import parse_thresholds
+from edgecore.edged.usage import MeteredRuntime, RuntimeHandler, RuntimeHealth
 from edgecore.records import Commit, RecordStore, Report, Uplink
 from edgecore.settings import EdgeSettings
 from synccore.messages import Lane, ObjectKey
@@ -25,26 +29,20 @@ from synccore.messages import Lane, ObjectKey
 logger = logging.getLogger(__name__)
 
 OWNER = "node"  # of the last report, kept for its transition times
-MAX_IMAGES = 50  # kubelet's default for a Node's status
+MAX_IMAGES, MAX_NAMES = 50, 5  # kubelet's defaults for a Node's status
+_OF_RUNTIME = frozenset({"runtimeHandlers"})  # kept as last known while the runtime is down
 CONNECTION_CHECK_S = 0.5
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-# kubelet's words: type -> (reason, message) when short, and when not.
-_PRESSURE_WORDS = {
-    "MemoryPressure": (
-        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
-        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ),
-    "DiskPressure": (
-        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
-        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ),
-    "PIDPressure": (
-        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
-        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-    ),
-}
-_READY = ("KubeletReady", "kubelet is posting ready status")
-_NOT_READY = ("KubeletNotReady", "container runtime is down")
+
+
+class NodeVoice(Protocol):
+    """Events about the node. Both raise StoreError."""
+
+    async def tell(self, reason: str, message: str) -> None:
+        """Tell of something that is wrong."""
+
+    async def note(self, reason: str, message: str) -> None:
+        """Tell of something that is as it should be."""
 
 
 class NodeReporter:
@@ -58,22 +56,25 @@ class NodeReporter:
         node_name: str,
         store: RecordStore,
         uplink: Uplink,
-        runtime: ContainerRuntime,
+        runtime: MeteredRuntime,
         *,
         address: Callable[[], str] | None = None,
+        pressures: Callable[[], Collection[str]] = tuple,
+        volumes_in_use: Callable[[], Sequence[str]] = tuple,
+        events: NodeVoice | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._node_name, self._store = settings, node_name, store
         self._uplink, self._runtime, self._clock = uplink, runtime, clock
         self._address = address or node_address(settings)
         self._taints = [parse_taint(text) for text in settings.node.taints]
-        self._root = Path(settings.pods.root_dir)
+        self._pressures, self._volumes_in_use, self._events = pressures, volumes_in_use, events
         self._runtime_version = ""
         self._last: dict[str, Any] = {}
         self._last_sent_s = float("-inf")
         self._wanted = asyncio.Event()
         self._fault = RepeatedFault(logger, "node report cannot be stored")
-        uplink.on_report_all(self._report_again)
+        uplink.on_report_all(self.report_again)
 
     async def __aenter__(self) -> Self:
         stored = (await self._store.local(OWNER)).get(self._node_name)
@@ -128,7 +129,12 @@ class NodeReporter:
                 async with asyncio.timeout(self._settings.pods.status_interval_s):
                     await self._wanted.wait()
 
-    def _report_again(self) -> None:
+    def look_again(self) -> None:
+        """Look at the node now: something about it may have changed."""
+        self._wanted.set()
+
+    def report_again(self) -> None:
+        """Report the node now, whether or not it changed."""
         self._last_sent_s = float("-inf")
         self._wanted.set()
 
@@ -139,6 +145,7 @@ class NodeReporter:
         unchanged = _without_heartbeats(report) == _without_heartbeats(self._last)
         if unchanged and age_s < self._settings.pods.node_report_interval_s:
             return
+        await self._tell_changes(report)
         body = msgspec.json.encode(report)
         key = ObjectKey("Node", "", self._node_name)
         await self._store.commit(
@@ -149,43 +156,63 @@ class NodeReporter:
         )
         self._last, self._last_sent_s = report, time.monotonic()
 
+    async def _tell_changes(self, report: dict[str, Any]) -> None:
+        """Make the Events of what is different from the last report. Raises: StoreError."""
+        if self._events is None:
+            return
+        before, after = self._last.get("status", {}), report["status"]
+        boot_id = after["nodeInfo"]["bootID"]
+        if before and before.get("nodeInfo", {}).get("bootID") != boot_id:
+            message = f"Node {self._node_name} has been rebooted, boot id: {boot_id}"
+            await self._events.tell("Rebooted", message)
+        changed = transitions(before.get("conditions", ()), after["conditions"], self._node_name)
+        for reason, message in changed:
+            await self._events.note(reason, message)
+
     async def _node(self, now_s: float) -> dict[str, Any]:
         """Return the Node report as it is now."""
-        images, ready = await self._ask_runtime()
-        resources = await asyncio.to_thread(
-            machineinfo.capacity, self._root, self._settings.node.max_pods
-        )
-        pressures = await asyncio.to_thread(machineinfo.pressures, self._root)
+        images, health = await self._ask_runtime()
+        resources, usable = await asyncio.to_thread(node_resources, self._settings)
         info = await asyncio.to_thread(machineinfo.node_info, self._runtime_version)
-        usable = machineinfo.allocatable(resources)
+        before = self._last.get("status", {}).get("conditions", ())
+        problem = not_ready_because(health)
+        status: dict[str, Any] = {
+            "capacity": machineinfo.resource_list(resources, bytes_in_ki=True),
+            "allocatable": machineinfo.resource_list(usable, bytes_in_ki=False),
+            "conditions": node_conditions(self._pressures(), problem, before, now_s),
+            "addresses": [
+                {"type": "InternalIP", "address": self._address()},
+                {"type": "Hostname", "address": self._node_name},
+            ],
+            "nodeInfo": info,
+            "images": images,
+            "volumesInUse": sorted(self._volumes_in_use()),
+        }
+        if health is None:
+            status |= {k: v for k, v in self._last.get("status", {}).items() if k in _OF_RUNTIME}
+        elif health.handlers:
+            status["runtimeHandlers"] = [_handler(handler) for handler in health.handlers]
         return {
             "metadata": {"labels": self._labels(), "annotations": {}},
             "spec": {"taints": self._taints},
-            "status": {
-                "capacity": machineinfo.resource_list(resources, bytes_in_ki=True),
-                "allocatable": machineinfo.resource_list(usable, bytes_in_ki=False),
-                "conditions": self._conditions(pressures, ready=ready, now_s=now_s),
-                "addresses": [
-                    {"type": "InternalIP", "address": self._address()},
-                    {"type": "Hostname", "address": self._node_name},
-                ],
-                "nodeInfo": info,
-                "images": images,
-            },
+            "status": status,
         }
 
-    async def _ask_runtime(self) -> tuple[list[dict[str, Any]], bool]:
-        """Return the images and whether the runtime answers; while it does not, the images are the last known."""
+    async def _ask_runtime(self) -> tuple[list[dict[str, Any]], RuntimeHealth | None]:
+        """Return the images and the runtime's health; while it is down, the images are the last known."""
         try:
             version = await self._runtime.version()
             images = await self._runtime.images()
+            health = await self._runtime.health()
         except RuntimeUnavailableError:  # `edged` says so in the log
-            return self._last.get("status", {}).get("images", []), False
+            return self._last.get("status", {}).get("images", []), None
         self._runtime_version = f"{version.name}://{version.version}"
         largest = sorted(images, key=lambda i: (-i.size_bytes, i.id))[:MAX_IMAGES]
-        return [
-            {"names": list(i.names) or [i.id], "sizeBytes": i.size_bytes} for i in largest
-        ], True
+        told = [
+            {"names": list(i.names)[:MAX_NAMES] or [i.id], "sizeBytes": i.size_bytes}
+            for i in largest
+        ]
+        return told, health
 
     def _labels(self) -> dict[str, str]:
         # No role: NodeRestriction refuses the whole registration of a node that gives itself one.
@@ -198,30 +225,24 @@ class NodeReporter:
         }
         return {**machine, **self._settings.node.labels}
 
-    def _conditions(
-        self, pressures: dict[str, bool], *, ready: bool, now_s: float
-    ) -> list[dict[str, Any]]:
-        wanted = [
-            (kind, short, _PRESSURE_WORDS[kind][not short]) for kind, short in pressures.items()
-        ]
-        wanted.append(("Ready", ready, _READY if ready else _NOT_READY))
-        before = {c["type"]: c for c in self._last.get("status", {}).get("conditions", ())}
-        conditions: list[dict[str, Any]] = []
-        for kind, holds, (reason, message) in wanted:
-            status, now = "True" if holds else "False", rfc3339(now_s)
-            known = before.get(kind)
-            same = known is not None and known["status"] == status
-            conditions.append(
-                {
-                    "type": kind,
-                    "status": status,
-                    "reason": reason,
-                    "message": message,
-                    "lastHeartbeatTime": now,
-                    "lastTransitionTime": known["lastTransitionTime"] if known and same else now,
-                }
-            )
-        return conditions
+
+def node_resources(settings: EdgeSettings) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+    """Return capacity and allocatable of this node; blocks for a statvfs."""
+    pods = settings.pods
+    resources = machineinfo.capacity(
+        Path(pods.root_dir), settings.node.max_pods, settings.node.extended_resources
+    )
+    hard = parse_thresholds("pods.eviction_hard", pods.eviction_hard)
+    reserved = (pods.system_reserved, pods.kube_reserved)
+    return resources, machineinfo.allocatable(resources, reserved, hard)
+
+
+def _handler(handler: RuntimeHandler) -> dict[str, Any]:
+    features = {
+        "recursiveReadOnlyMounts": handler.recursive_read_only_mounts,
+        "userNamespaces": handler.user_namespaces,
+    }
+    return {"name": handler.name, "features": features}
 
 
 def node_name_of(settings: EdgeSettings) -> str:

@@ -35,7 +35,14 @@ from edgecore.edged.volumes.podvolumes import PodVolumes
 
 logger = logging.getLogger(__name__)
 
-_IMAGE_WORDS = ("ErrImagePull", "ErrImageNeverPull", "InvalidImageName")
+_IMAGE_WORDS = (
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+)
 
 
 class Actor:
@@ -128,7 +135,7 @@ class Actor:
                 message = f"Back-off restarting failed container {name} in pod {pod.full_name}"
                 self.tell_once("BackOff", message, name, mark=str(held.retry_s))
             elif held.reason == "ImagePullBackOff":
-                message = held.message.split(": ErrImagePull: ")[0]
+                message = held.message.partition('": ')[0] + '"'
                 self.tell_once("BackOff", message, name, mark=str(held.retry_s), warning=False)
                 self.tell_once("Failed", "Error: ImagePullBackOff", name, mark=str(held.retry_s))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from corekit.timestamps import rfc3339
-from edgecore.records import Report
+from edgecore.records import Commit, RecordStore, Report
 from synccore.messages import Lane, ObjectKey
 
 # kubelet's own spam filter: so many at once per object, then one each five minutes.
@@ -41,6 +41,28 @@ class _Seen:
 class _Allowance:
     left: float
     updated_s: float
+
+
+class NodeEvents:
+    """Events about the node itself, made durable at once."""
+
+    def __init__(self, recorder: EventRecorder, store: RecordStore, node_name: str) -> None:
+        self._recorder, self._store = recorder, store
+        # As kubelet: the Node's events carry its name for a uid.
+        self._subject = EventSubject("Node", "", node_name, node_name)
+
+    async def tell(self, reason: str, message: str) -> None:
+        """Tell of something that is wrong. Raises: StoreError."""
+        await self._keep(reason, message, warning=True)
+
+    async def note(self, reason: str, message: str) -> None:
+        """Tell of something that is as it should be. Raises: StoreError."""
+        await self._keep(reason, message, warning=False)
+
+    async def _keep(self, reason: str, message: str, *, warning: bool) -> None:
+        event = self._recorder.event(self._subject, reason, message, warning=warning)
+        if event is not None:
+            await self._store.commit(Commit(reports=[event]))
 
 
 class EventRecorder:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgecore.edged.containers.environment import Lookup, resolve_environment
 from edgecore.edged.containers.network import hosts_file
+from edgecore.edged.images.keyring import auths_for, credentials_in
 from edgecore.edged.pods.provision import node_hosts
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
@@ -73,11 +74,12 @@ class Launch:
     async def _ensure_image(self, container: Container) -> None:
         """Have the image present, fetched if the policy asks for it."""
         reference, name, policy = container.image, container.name, container.pull_policy
-        if not reference or reference != reference.strip():
-            raise ContainerStartError(
-                "InvalidImageName", f'Failed to apply default image tag "{reference}": invalid name'
-            )
-        present = await self.site.runtime.image(reference)
+        try:
+            if not reference or reference != reference.strip():
+                raise ContainerStartError("InvalidImageName", "invalid name")
+            present = await self.site.runtime.image(reference)
+        except ContainerStartError as exc:
+            raise self._not_inspected(container, exc) from exc
         if present is not None and policy != "Always":
             message = f'Container image "{reference}" already present on machine'
             self.reporter.emit("Pulled", message, name, False)
@@ -88,21 +90,35 @@ class Launch:
             raise ContainerStartError("ErrImageNeverPull", message)
         await self._pull(container)
 
+    def _not_inspected(
+        self, container: Container, cause: ContainerStartError
+    ) -> ContainerStartError:
+        """Return the refusal of an image that cannot even be looked at, and tell it."""
+        message = cause.message
+        if cause.reason == "InvalidImageName":
+            message = f'Failed to apply default image tag "{container.image}": {message}'
+        self.reporter.emit("InspectFailed", message, container.name, True)
+        return ContainerStartError(cause.reason, message)
+
     async def _pull(self, container: Container) -> None:
         reference, name = container.image, container.name
         self.reporter.emit("Pulling", f'Pulling image "{reference}"', name, False)
         await self.reporter.flush()  # a pull can take minutes
-        begun_s = self.site.clock()
+        credentials = credentials_in(
+            content
+            for ref in self.pod.spec.image_pull_secrets
+            if (content := self.lookup("Secret", ref.name)) is not None
+        )
         try:
-            image = await self.site.runtime.pull(reference)
+            pulled = await self.site.puller.pull(reference, auths_for(reference, credentials))
         except ContainerStartError as exc:
             message = f'Failed to pull image "{reference}": {exc.message}'
             self.reporter.emit("Failed", message, name, True)
             raise
-        took_s = max(self.site.clock() - begun_s, 0.0)
         message = (
-            f'Successfully pulled image "{reference}" in {took_s:.3g}s ({took_s:.3g}s '
-            f"including waiting). Image size: {image.size_bytes} bytes."
+            f'Successfully pulled image "{reference}" in {_shown(pulled.pull_s)} '
+            f"({_shown(pulled.total_s)} including waiting). "
+            f"Image size: {pulled.image.size_bytes} bytes."
         )
         self.reporter.emit("Pulled", message, name, False)
 
@@ -126,6 +142,14 @@ class Launch:
             path = self.volumes.write_file(place, b"", 0o666)
             mounts.append(Mount(str(path), container.termination_message_path))
         return mounts
+
+
+def _shown(seconds: float) -> str:
+    """Return a duration as kubelet prints it: whole milliseconds."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    minutes, rest = divmod(round(seconds, 3), 60)
+    return f"{minutes:.0f}m{rest:.3g}s" if minutes else f"{rest:.4g}s"
 
 
 def message_file(container: str, attempt: int) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -23,6 +23,7 @@ from corekit.logs import RepeatedFault
 from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.admission.demands import Demands
 from edgecore.edged.admission.preemption import PREEMPTED_MESSAGE, PREEMPTED_REASON
+from edgecore.edged.images.puller import ImagePuller
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
@@ -82,6 +83,9 @@ class Edged:
             allocatable=allocatable or {},
             prober=Prober(runtime),
             admission=self.admission,
+            puller=ImagePuller(
+                runtime, 1 if settings.serialize_image_pulls else settings.max_parallel_image_pulls
+            ),
             tokens=TokenManager(store, uplink, clock),
             node_labels=node_labels or {},
         )
@@ -126,6 +130,11 @@ class Edged:
             group.create_task(self._watch_records(), name="edged records")
             group.create_task(self._watch_runtime(), name="edged relist")
             group.create_task(self._site.prober.run(), name="edged prober")
+
+    def status_of(self, uid: str) -> Mapping[str, Any] | None:
+        """Return the newest status of the pod, as it was reported; None if there is none."""
+        worker = self._workers.get(uid)
+        return worker.memory.status or None if worker is not None else None
 
     def _report_again(self) -> None:
         for worker in self._workers.values():
@@ -256,6 +265,11 @@ class Edged:
         await worker.run()
         self.admission.leave(uid)
         del self._workers[uid]
+
+    async def images_wanted(self) -> set[str]:
+        """Return the names of the images of all pods here that have not ended."""
+        pods = [w.pod for w in self._workers.values() if w.pod is not None and not w.has_ended]
+        return {c.image for pod in pods for c in (*pod.spec.init_containers, *pod.spec.containers)}
 
     def active(self) -> dict[str, PodWorker]:
         """Return the workers of the pods that could be evicted, by uid."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.containers.environment import Lookup, PodFacts
+from edgecore.edged.images.puller import ImagePuller
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.pods.provision import Provision
 from edgecore.edged.probes.prober import Prober
@@ -55,6 +56,7 @@ class Site:
     allocatable: Mapping[str, Decimal]
     prober: Prober
     admission: AdmissionBook
+    puller: ImagePuller
     tokens: TokenManager
     node_labels: Mapping[str, str] = field(default_factory=dict)
 

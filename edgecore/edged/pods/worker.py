@@ -99,6 +99,16 @@ class PodWorker:
         return self._gate.demands
 
     @property
+    def pod(self) -> Pod | None:
+        """Return the pod's newest record, None if it cannot be understood."""
+        return None if self._problem else self._pod
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether nothing of the pod runs any more, and that was told."""
+        return self.memory.status.get("phase") in ("Succeeded", "Failed")
+
+    @property
     def is_active(self) -> bool:
         """Return whether the pod was taken and has not ended: it is one that could be evicted."""
         return self.memory.admitted and not self.memory.outcome and not self._ending

@@ -130,6 +130,7 @@ class PodSpec(Part, frozen=True):
     )
     dns_config: DnsConfig | None = None
     service_account_name: str = ""
+    image_pull_secrets: tuple[ObjectRef, ...] = ()
     subdomain: str = ""
     set_hostname_as_fqdn: bool = field(default=False, name="setHostnameAsFQDN")
     share_process_namespace: bool = False

@@ -34,3 +34,11 @@ def ceil_of(value: Decimal) -> int:
     """Return `value` rounded up: half a millicore is still one."""
     whole = int(value)
     return whole + 1 if value > whole else whole
+
+
+def shown_bytes(value: int) -> str:
+    """Return bytes as Kubernetes prints a binary quantity: the largest unit that divides them."""
+    for power, suffix in ((6, "Ei"), (5, "Pi"), (4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
+        if value and value % 1024**power == 0:
+            return f"{value // 1024**power}{suffix}"
+    return str(value)

@@ -1,11 +1,13 @@
 """The inbox: bounded, and says so."""
 
 import asyncio
+import json
 import logging
 
 import pytest
 
-from edgecore.eventbus.inbox import MAX_BYTES, MAX_MESSAGES, Inbound, Inbox
+from edgecore.eventbus.coalescing import coalesce
+from edgecore.eventbus.inbox import MAX_BYTES, MAX_MESSAGES, MAX_OF_SOURCE, Inbound, Inbox
 
 
 async def test_messages_come_out_in_order_and_in_batches():
@@ -39,3 +41,57 @@ async def test_a_new_connection_wakes_whoever_waits():
     await asyncio.sleep(0)
     inbox.connected()
     assert await waiting == ([], True)
+
+
+def said(device, number, **values):
+    twin = {name: {"actual": {"value": value}} for name, value in values.items()}
+    body = {"event_id": str(number), "twin": twin}
+    return Inbound(f"$hw/events/device/n/{device}/twin/update", json.dumps(body).encode(), number)
+
+
+async def test_a_flood_of_one_device_does_not_delay_the_others():
+    inbox = Inbox(coalesce)
+    for number in range(900):
+        inbox.put(said("loud", number, level="1"))
+    inbox.put(said("quiet", 7, level="2"))
+    taken = (await inbox.take(10)).messages
+    assert [m.message_id for m in taken if "quiet" in m.topic] == [7]
+    assert [m.message_id for m in taken if "loud" in m.topic] == list(range(9))
+
+
+class Acknowledged:
+    def __init__(self):
+        self.ids = []
+
+    def acknowledge(self, message_id):
+        self.ids.append(message_id)
+
+
+async def test_a_flooding_device_keeps_the_newest_of_each_property_and_everything_is_acknowledged():
+    inbox, link, count = Inbox(coalesce), Acknowledged(), 10 * MAX_OF_SOURCE
+    inbox.put(said("loud", 1, once="first")._replace(link=link))
+    for number in range(2, count + 1):
+        inbox.put(said("loud", number, level=str(number))._replace(link=link))
+    twin, left = {}, []
+    while len(link.ids) < count:
+        for message in (await inbox.take(512)).messages:
+            left.append(message)
+            twin |= json.loads(message.payload)["twin"]
+            message.acknowledge()
+    assert {n: t["actual"]["value"] for n, t in twin.items()} == {
+        "once": "first",
+        "level": str(count),
+    }
+    assert sorted(link.ids) == list(range(1, count + 1))
+    assert inbox.dropped_count == 0
+    assert inbox.coalesced_count == count - len(left) > 0
+
+
+async def test_a_flood_that_cannot_be_merged_loses_its_oldest_and_is_counted():
+    inbox, link, count = Inbox(coalesce), Acknowledged(), 3 * MAX_OF_SOURCE
+    for number in range(1, count + 1):
+        inbox.put(said("loud", number)._replace(payload=b"{", link=link))
+    taken = (await inbox.take(count)).messages
+    assert taken[-1].message_id == count
+    assert inbox.dropped_count == count - len(taken)
+    assert link.ids == list(range(1, inbox.dropped_count + 1))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgecore.edged.cri import CriRuntime
+from tests.fakes.edge import Edge
 from tests.integration.edged.lab import Lab, RecordingStore
 from tests.integration.edged.onenode import GROUP, Node, remove_cgroup
 
@@ -48,3 +49,11 @@ def unmounted(folder):
     for line in left:
         subprocess.run(["umount", "-l", line.split()[1]], check=False)
     return left
+
+
+@pytest.fixture
+async def cri_edge(tmp_path, cri):
+    """Edged without a lab's comforts: the test starts it with what it needs beside it."""
+    async with RecordingStore(tmp_path / "edge.db") as store:
+        yield Edge(tmp_path, time.time, store=store, runtime=cri)
+        unmounted(tmp_path)

@@ -1,0 +1,49 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WatchRequest(_message.Message):
+    __slots__ = ("devices",)
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    devices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, devices: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HistoryRequest(_message.Message):
+    __slots__ = ("device", "property", "since_ms")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PROPERTY_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    property: str
+    since_ms: int
+    def __init__(self, device: _Optional[str] = ..., property: _Optional[str] = ..., since_ms: _Optional[int] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("values", "missed")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedCompositeFieldContainer[Value]
+    missed: int
+    def __init__(self, values: _Optional[_Iterable[_Union[Value, _Mapping]]] = ..., missed: _Optional[int] = ...) -> None: ...
+
+class Value(_message.Message):
+    __slots__ = ("device", "property", "time_ms", "number", "integer", "flag", "text")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PROPERTY_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    INTEGER_FIELD_NUMBER: _ClassVar[int]
+    FLAG_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    property: str
+    time_ms: int
+    number: float
+    integer: int
+    flag: bool
+    text: str
+    def __init__(self, device: _Optional[str] = ..., property: _Optional[str] = ..., time_ms: _Optional[int] = ..., number: _Optional[float] = ..., integer: _Optional[int] = ..., flag: _Optional[bool] = ..., text: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,120 @@
+"""Pulls by containerd from a registry that the test serves: policies, pull secrets, errors by their names."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.fakes.pods import container, pod_object
+from tests.fakes.registry import FakeRegistry, pull_secret
+
+pytestmark = [pytest.mark.timeout(90), pytest.mark.containerd]
+SLEEP = ["/bin/sh", "-c", "sleep 1000"]
+
+
+@pytest.fixture
+def registry(tmp_path):
+    with FakeRegistry(tmp_path).running() as registry:
+        yield registry
+
+
+@pytest.fixture
+async def edge(cri_edge, cri, registry):
+    yield cri_edge
+    for image in await cri.images():
+        if any(registry.host in name for name in image.names):
+            await cri.remove_image(image.id)
+
+
+def pod(image, policy="IfNotPresent", name="web", uid="u-1", **spec):
+    spec.setdefault("terminationGracePeriodSeconds", 0)
+    return pod_object(
+        name,
+        uid,
+        containers=[container(image=image, command=SLEEP, imagePullPolicy=policy)],
+        **spec,
+    )
+
+
+async def test_an_image_is_pulled_and_the_events_say_so(edge, registry):
+    image = registry.put("team/app")
+    async with edge.running():
+        await edge.put("Pod", pod(image))
+        await edge.until(lambda: edge.phase() == "Running", 60)
+        messages = [(reason, text) for _, reason, text in edge.events()]
+        assert ("Pulling", f'Pulling image "{image}"') in messages
+        (pulled,) = [text for reason, text in messages if reason == "Pulled"]
+        assert pulled.startswith(f'Successfully pulled image "{image}" in ')
+        assert "including waiting). Image size: " in pulled
+        assert edge.container()["imageID"].startswith(f"{registry.host}/team/app@sha256:")
+        # IfNotPresent asks no registry for what is here, Always does.
+        count = len(registry.asked)
+        await edge.put("Pod", pod(image, name="again", uid="u-2"))
+        await edge.until(lambda: edge.phase("again") == "Running", 60)
+        assert len(registry.asked) == count
+        await edge.put("Pod", pod(image, "Always", name="always", uid="u-3"))
+        await edge.until(lambda: edge.phase("always") == "Running", 60)
+        assert len(registry.asked) > count
+        present = f'Container image "{image}" already present on machine'
+        assert ("Normal", "Pulled", present) in edge.events()
+
+
+@pytest.mark.parametrize("old_form", [False, True], ids=["dockerconfigjson", "dockercfg"])
+async def test_a_pull_secret_opens_a_private_repository(edge, registry, old_form):
+    image = registry.put("secret/app")
+    registry.passwords["secret/app"] = ("robot", "s3cret")
+    await edge.put("Secret", pull_secret("wrong", registry.host, "robot", "guess"))
+    good = pull_secret("good", registry.host, "robot", "s3cret", old_form=old_form)
+    await edge.put("Secret", good)
+    async with edge.running():
+        await edge.put("Pod", pod(image, imagePullSecrets=[{"name": "wrong"}, {"name": "good"}]))
+        await edge.until(lambda: edge.phase() == "Running", 60)
+
+
+async def test_without_the_secret_it_backs_off_and_says_why(edge, registry):
+    image = registry.put("secret/app")
+    registry.passwords["secret/app"] = ("robot", "s3cret")
+    async with edge.running():
+        await edge.put("Pod", pod(image))
+        await edge.until(lambda: edge.waiting().get("reason") == "ErrImagePull", 60)
+        assert "401 Unauthorized" in edge.waiting()["message"]
+        await edge.until(lambda: edge.waiting().get("reason") == "ImagePullBackOff", 60)
+        assert edge.waiting()["message"].startswith(
+            f'Back-off pulling image "{image}": ErrImagePull'
+        )
+        said = [(reason, text) for _, reason, text in edge.events()]
+        assert ("BackOff", f'Back-off pulling image "{image}"') in said
+        assert ("Failed", "Error: ErrImagePull") in said
+        assert ("Failed", "Error: ImagePullBackOff") in said
+        assert any(
+            r == "Failed" and t.startswith(f'Failed to pull image "{image}": ') for r, t in said
+        )
+        assert edge.phase() == "Pending"
+
+
+async def test_images_that_cannot_be_have_their_reasons(edge, registry):
+    missing = f"{registry.host}/team/none:1"
+    pods = {
+        "never": (pod(missing, "Never", "never", "u-1"), "ErrImageNeverPull"),
+        "bad": (pod("UPPER/Case:1", name="bad", uid="u-2"), "InvalidImageName"),
+        "none": (pod(missing, name="none", uid="u-3"), "ErrImagePull"),
+    }
+    async with edge.running():
+        for obj, _ in pods.values():
+            await edge.put("Pod", obj)
+        async with asyncio.timeout(60):
+            for name, (_, reason) in pods.items():
+                while edge.waiting(name).get("reason") != reason:
+                    await asyncio.sleep(0.02)
+        said = [(reason, text) for _, reason, text in edge.events()]
+        assert (
+            "ErrImageNeverPull",
+            f'Container image "{missing}" is not present with pull policy of Never',
+        ) in said
+        assert ("Failed", "Error: InvalidImageName") in said
+        assert any(
+            r == "InspectFailed"
+            and t.startswith('Failed to apply default image tag "UPPER/Case:1"')
+            for r, t in said
+        )

@@ -26,8 +26,6 @@ from tests.fakes.pods import container, pod_object
 CORE = "io.k8s.api.core.v1."
 PAGE = Path(__file__).parents[4] / "docs" / "pods.md"
 CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
-# On the page already; each has its place in the structs when what serves it is built.
-COMING = ("spec.imagePullSecrets",)
 
 
 def schema_paths(definition=CORE + "PodSpec", path="spec"):
@@ -63,23 +61,17 @@ def expand_braces(pattern):
     return ["".join(combination) for combination in itertools.product(*parts)]
 
 
-def is_coming(path):
-    return path.startswith(COMING)
-
-
 def test_the_page_lists_every_field_of_the_pod_spec_and_no_other():
     assert sorted(page_rows()) == sorted(schema_paths())
 
 
 def test_the_page_says_of_each_field_what_the_code_does():
     said = {path: word for path, (word, _) in page_rows().items()}
-    done = {p: Verdict.SERVED.value if is_coming(p) else verdict(p).value for p in said}
-    assert said == done
+    assert said == {path: verdict(path).value for path in said}
 
 
 def test_no_field_of_the_schema_is_without_a_verdict():
-    open_ends = {p for p in schema_paths() if verdict(p) is Verdict.UNKNOWN and not is_coming(p)}
-    assert open_ends == set()
+    assert {p for p in schema_paths() if verdict(p) is Verdict.UNKNOWN} == set()
 
 
 def test_the_page_names_whose_a_field_is_and_why_one_is_refused():

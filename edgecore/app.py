@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import socket
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from edgecore.edged.eviction.manager import EvictionManager
 from edgecore.edged.images.janitor import Janitor
 from edgecore.edged.kubelet.documents import Documents
 from edgecore.edged.kubelet.server import KubeletServer
+from edgecore.edged.logs.rotator import LogRotator
 from edgecore.edged.node.reporter import NodeReporter, node_address, node_resources
 from edgecore.edged.pods.events import EventRecorder, EventSubject, NodeEvents
 from edgecore.edged.pods.manager import Edged
@@ -32,8 +34,9 @@ from edgecore.metamanager.store import MetaStore
 from edgecore.metrics import MetricsServer
 from edgecore.metrics import render as render_metrics
 from edgecore.records import Report
+from edgecore.residency import Residency
 from edgecore.samples.buffer import SampleBuffer
-from edgecore.settings import EdgeSettings, PodSettings
+from edgecore.settings import DmiSettings, EdgeSettings, PodSettings
 from synccore.codec import COMPILED
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,10 @@ _CRI_PROGRAMS = ("containerd", "crio")
 
 def main() -> int:
     """Run edgecore; return the exit status."""
+    if sys.argv[1:2] == ["broker"]:
+        from edgecore.eventbus.access_cli import main as broker
+
+        return broker(sys.argv[2:])
     return run_daemon("edgecore", EdgeSettings, serve)
 
 
@@ -97,20 +104,37 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     components: list[Component] = [store]
     if settings.broker.url == "embedded":
         components.append(EmbeddedBroker(settings.broker))
+    twins = DeviceTwin(store, bus, node, uplink=hub, samples=samples)
     components += [
         bus,
-        DeviceTwin(store, bus, node, uplink=hub, samples=samples),
+        twins,
+        *device_interfaces(settings.dmi, store, twins),
         edged,
         eviction,
         janitor,
+        LogRotator(settings.pods, runtime),
         reporter,
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),
+        Residency(),
     ]
     try:
         await run_components(components, stop)
     finally:
         await runtime.close()
+
+
+def device_interfaces(
+    settings: DmiSettings, store: MetaStore, twins: DeviceTwin
+) -> list[Component]:
+    """Return what serves mappers, if they are to be served."""
+    if not settings.socket:
+        return []
+    # Imported late: a node without mappers does not pay for their messages.
+    from edgecore.dmi.server import DmiServer
+    from edgecore.dmi.supervisor import MapperProcesses
+
+    return [DmiServer(settings.socket, store, twins), MapperProcesses(settings)]
 
 
 def node_stats(settings: PodSettings, node: str, runtime: MeteredRuntime) -> NodeStats:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import socket
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from edgecore.edged.eviction.manager import EvictionManager
 from edgecore.edged.images.janitor import Janitor
 from edgecore.edged.kubelet.documents import Documents
 from edgecore.edged.kubelet.server import KubeletServer
+from edgecore.edged.logs.rotator import LogRotator
 from edgecore.edged.node.reporter import NodeReporter, node_address, node_resources
 from edgecore.edged.pods.events import EventRecorder, EventSubject, NodeEvents
 from edgecore.edged.pods.manager import Edged
@@ -45,6 +47,10 @@ _CRI_PROGRAMS = ("containerd", "crio")
 
 def main() -> int:
     """Run edgecore; return the exit status."""
+    if sys.argv[1:2] == ["broker"]:
+        from edgecore.eventbus.access_cli import main as broker
+
+        return broker(sys.argv[2:])
     return run_daemon("edgecore", EdgeSettings, serve)
 
 
@@ -106,6 +112,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         edged,
         eviction,
         janitor,
+        LogRotator(settings.pods, runtime),
         reporter,
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),

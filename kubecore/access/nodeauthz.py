@@ -29,7 +29,6 @@ _NODE_LABELS = frozenset(
         "failure-domain.kubernetes.io/zone",
     }
 )
-_MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 # Names of fields by which a pod gets at objects that its node could not read otherwise.
 _REFERENCES = frozenset(
     {
@@ -40,6 +39,7 @@ _REFERENCES = frozenset(
 )
 _LEASE_NAMESPACE = "kube-node-lease"
 _WRITE = ("patch", "update")
+MIRROR = "kubernetes.io/config.mirror"
 
 
 def node_of(user: User) -> str:
@@ -91,7 +91,7 @@ def write_problem(node: str, target: Target, before: Object | None, after: Objec
 
     Source:  Kubernetes' admission plugin NodeRestriction.
     """
-    if target.resource == "pods" and before is None:
+    if target.plural == "pods" and before is None:
         return _mirror_problem(node, after)
     if target.plural not in ("nodes", "leases"):
         return ""
@@ -126,19 +126,19 @@ def token_problem(store: Store, node: str, target: Target, body: Any) -> str:
 
 
 def _mirror_problem(node: str, pod: Object) -> str:
-    """Return why `node` may not create `pod`, "" if it is a mirror of a static pod of its own."""
+    """A node creates no pods but the images of those it runs from files of its own."""
     metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
-    if _MIRROR_ANNOTATION not in (metadata.get("annotations") or {}):
-        return f"a node may create mirror pods only: {_MIRROR_ANNOTATION} is not set"
+    if MIRROR not in (metadata.get("annotations") or {}):
+        return f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
     if spec.get("nodeName") != node:
-        return "a node may create pods bound to itself only"
+        return f'node "{node}" can only create pods with spec.nodeName set to itself'
     owners = [(o.get("kind"), o.get("name")) for o in metadata.get("ownerReferences") or ()]
     if owners != [("Node", node)]:
-        return "a node may create pods owned by itself only"
-    if spec.get("serviceAccountName") not in (None, "", "default"):
-        return "a mirror pod may not have a service account"
+        return f'node "{node}" can only create pods with an owner reference set to itself'
+    if spec.get("serviceAccountName"):
+        return f'node "{node}" can not create pods that reference a service account'
     if found := sorted(_keys_below(spec) & _REFERENCES):
-        return f"a mirror pod may not refer to other objects: {', '.join(found)}"
+        return f'node "{node}" can not create pods that reference other objects: {", ".join(found)}'
     return ""
 
 

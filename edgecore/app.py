@@ -19,6 +19,7 @@ from edgecore.edged.eviction.manager import EvictionManager
 from edgecore.edged.images.janitor import Janitor
 from edgecore.edged.kubelet.documents import Documents
 from edgecore.edged.kubelet.server import KubeletServer
+from edgecore.edged.logs.rotator import LogRotator
 from edgecore.edged.node.reporter import NodeReporter, node_address, node_resources
 from edgecore.edged.pods.events import EventRecorder, EventSubject, NodeEvents
 from edgecore.edged.pods.manager import Edged
@@ -111,6 +112,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         edged,
         eviction,
         janitor,
+        LogRotator(settings.pods, runtime),
         reporter,
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),

@@ -100,6 +100,11 @@ class PodSettings:
     cri_socket: str = "/run/containerd/containerd.sock"
     root_dir: str = "/var/lib/armadillo/pods"  # volumes, generated /etc/hosts, process sandboxes
     log_dir: str = "/var/log/pods"
+    container_log_max_size: str = "10Mi"  # a log this big is put aside, as upstream
+    container_log_max_files: int = 5  # of one container, the one in use counted
+    container_log_period_s: float = 10.0  # between two looks at all logs
+    # Links to all logs, for log shippers: a folder, "" for none; auto: /var/log/containers beside /var/log/pods.
+    container_log_links: str = "auto"
     serialize_image_pulls: bool = True  # one pull at a time on the node, as upstream
     max_parallel_image_pulls: int = 0  # if not one at a time; 0: no limit
     # Images go, the longest unused first, when their disk is fuller than the high mark, down to the low one.
@@ -127,6 +132,7 @@ class PodSettings:
     # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
     # upstream's kubelet has it. Links are followed before a path is judged.
     allowed_host_paths: tuple[str, ...] = ("/",)
+    static_dir: str = "/etc/armadillo/manifests"  # pods of the node's own; it need not exist
     # What pods may not use, by resource (cpu, memory, ephemeral-storage, hugepages): the system's, and this agent's.
     system_reserved: dict[str, str] = field(default_factory=dict)
     kube_reserved: dict[str, str] = field(default_factory=dict)
@@ -161,6 +167,8 @@ class PodSettings:
     def __post_init__(self) -> None:
         """Refuse an unknown runtime."""
         require_one_of("pods.runtime", self.runtime, ("auto", "cri", "process"))
+        if self.container_log_max_files < 2:
+            raise ValueError("pods.container_log_max_files: less than 2")
         low, high = self.image_gc_low_percent, self.image_gc_high_percent
         if not 0 <= low < high <= 100:
             raise ValueError(

@@ -95,6 +95,7 @@ def edgecore_settings(
             "cri_socket": str(choice.cri_socket),
             "root_dir": str(node.pods),
             "log_dir": str(node.logs),
+            "static_dir": str(node.manifests),
         },
         "broker": {"url": "embedded", "embedded_address": f"127.0.0.1:{choice.broker_port}"},
     }

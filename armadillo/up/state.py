@@ -40,6 +40,11 @@ class NodeLayout:
         return self.root / "pods"
 
     @property
+    def manifests(self) -> Path:
+        """Its static pods."""
+        return self.root / "manifests"
+
+    @property
     def logs(self) -> Path:
         """Container logs."""
         return self.root / "logs"

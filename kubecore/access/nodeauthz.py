@@ -29,6 +29,15 @@ _NODE_LABELS = frozenset(
         "failure-domain.kubernetes.io/zone",
     }
 )
+_MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+# Names of fields by which a pod gets at objects that its node could not read otherwise.
+_REFERENCES = frozenset(
+    {
+        *("secret", "secretRef", "secretKeyRef", "imagePullSecrets"),
+        *("configMap", "configMapRef", "configMapKeyRef", "persistentVolumeClaim"),
+        "serviceAccountToken",
+    }
+)
 _LEASE_NAMESPACE = "kube-node-lease"
 _WRITE = ("patch", "update")
 
@@ -56,6 +65,8 @@ def allows(store: Store, node: str, target: Target) -> bool:
         case ("", "pods"):
             if verb in ("list", "watch"):
                 return f"spec.nodeName={node}" in target.field_selector.split(",")
+            if verb == "create":  # of mirrors of its own static pods; `write_problem` looks
+                return True
             return verb in ("get", "delete") and _is_own_pod(store, node, target)
         case ("", "pods/status"):
             return verb in ("get", *_WRITE) and _is_own_pod(store, node, target)
@@ -72,6 +83,8 @@ def write_problem(node: str, target: Target, before: Object | None, after: Objec
 
     Source:  Kubernetes' admission plugin NodeRestriction.
     """
+    if target.resource == "pods" and before is None:
+        return _mirror_problem(node, after)
     if target.plural not in ("nodes", "leases"):
         return ""
     if after["metadata"]["name"] != node:
@@ -83,6 +96,29 @@ def write_problem(node: str, target: Target, before: Object | None, after: Objec
     if forbidden := sorted(filter(_is_forbidden, _changed_labels(before, after))):
         return f"a node may not set or remove the labels {', '.join(forbidden)}"
     return ""
+
+
+def _mirror_problem(node: str, pod: Object) -> str:
+    """Return why `node` may not create `pod`, "" if it is a mirror of a static pod of its own."""
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    if _MIRROR_ANNOTATION not in (metadata.get("annotations") or {}):
+        return f"a node may create mirror pods only: {_MIRROR_ANNOTATION} is not set"
+    if spec.get("nodeName") != node:
+        return "a node may create pods bound to itself only"
+    owners = [(o.get("kind"), o.get("name")) for o in metadata.get("ownerReferences") or ()]
+    if owners != [("Node", node)]:
+        return "a node may create pods owned by itself only"
+    if spec.get("serviceAccountName") not in (None, "", "default"):
+        return "a mirror pod may not have a service account"
+    if found := sorted(_keys_below(spec) & _REFERENCES):
+        return f"a mirror pod may not refer to other objects: {', '.join(found)}"
+    return ""
+
+
+def _keys_below(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(_keys_below, value.values()))
+    return set().union(*map(_keys_below, value)) if isinstance(value, list) else set()
 
 
 def _taints(node: Object) -> Any:

@@ -56,7 +56,7 @@ class PodWorker:
         self._problem = ""
         self._deleting = False
         self._gone = True
-        self._retry_now = False
+        self._retry_now = self._told_only = False
         self._messages: dict[str, str] = {}
         self._log_extra = {"pod": f"{memory.namespace}/{memory.name}"}
         self._fault = RepeatedFault(logger, f"pod {memory.namespace}/{memory.name}")
@@ -131,6 +131,14 @@ class PodWorker:
         """Look again: something about the pod may have changed."""
         self._retry_now = self._retry_now or references_changed
         self._wake.set()
+
+    def report_as(self, uid: str) -> None:
+        """Report as the pod `uid` from now on: a static pod's mirror; "" while it has none."""
+        if uid == self._reporter.reports_as:
+            return
+        self._reporter.reports_as = uid
+        if uid:
+            self.report_again()
 
     def report_again(self) -> None:
         """Say the newest status again, whether or not it changed."""
@@ -269,6 +277,11 @@ class PodWorker:
                 await self._show_while(task, pod)
         finally:
             self._working = None
+            if (
+                self._told_only
+            ):  # what woke us has not been acted on, and the work may end in an error
+                self._told_only = False
+                self._wake.set()
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task])
@@ -285,14 +298,13 @@ class PodWorker:
         if task.done() or not self._wake.is_set():
             return
         self._wake.clear()
+        self._told_only = True
         try:
             view, now_s = await self._observe(pod), self._site.clock()
             await self._publish(pod, view, Plan(), now_s)
-        except EdgeError as exc:  # said where it matters: when the work ends
+        except (EdgeError, OSError) as exc:  # said where it matters: when the work ends
             logger.debug("status not told: %s", exc, extra=self._log_extra)
-        # Told too often if the same news wakes us again, but never dropped: the work may end in an error.
-        await asyncio.wait([task], timeout=SETTLE_S)
-        self._wake.set()
+        await asyncio.wait([task], timeout=SETTLE_S)  # a probe each second is no reason to hurry
 
     async def _observe(self, pod: Pod) -> View:
         sandboxes = await self._site.runtime.sandbox(self.uid)

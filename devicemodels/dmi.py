@@ -188,10 +188,14 @@ def _unwrapped(key: str, value: any_pb2.Any) -> Any:
                 value.Unpack(message)
             except DecodeError as exc:
                 raise ValueError(f"configData.{key}: {exc}") from exc
-            # The digits that a 32-bit float has, not those of the double next to it.
-            is_float = kind is wrappers_pb2.FloatValue and not message.value.is_integer()
-            return float(f"{message.value:.7g}") if is_float else message.value
+            is_float = isinstance(message, wrappers_pb2.FloatValue)
+            return _digits(float(message.value)) if is_float else message.value
     raise ValueError(f"configData.{key}: {value.type_url or 'nothing'} is no known type of value")
+
+
+def _digits(value: float) -> float:
+    """Return the digits that a 32-bit float has, not those of the double next to it."""
+    return value if value.is_integer() else float(f"{value:.7g}")
 
 
 def _pack_property(

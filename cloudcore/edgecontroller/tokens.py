@@ -60,12 +60,12 @@ class TokenRequests:
             asked = _questions.decode(body)
             key = ObjectKey(SERVICE_ACCOUNTS.kind, asked.namespace, asked.service_account)
             path = SERVICE_ACCOUNTS.path(key, "token")
-        except (msgspec.DecodeError, ValueError) as exc:
+        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
             return 400, f"not a TokenRequest: {exc}".encode()
         try:
             raw = await self._api.post(node, path, encode(_request(asked)))
             return 200, encode(_answers.decode(raw).status)
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
             return 502, f"the API server's answer is no TokenRequest: {exc}".encode()
         except KubeApiError as exc:
             logger.info("no token of %s: %s", key, exc, extra={"node": node})

@@ -16,15 +16,23 @@ Key = tuple[str, str]
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 WAIT_FOR_CONSUMER = "WaitForFirstConsumer"
+ONE_POD = "ReadWriteOncePod"
 
 
 @dataclass
 class Volumes:
-    """Claims, volumes and classes as they are now, by (namespace, name)."""
+    """Claims, volumes and classes as they are now, by (namespace, name); `taken`: claims of pods with a node."""
 
     claims: Mapping[Key, Object] = field(default_factory=dict)
     volumes: Mapping[Key, Object] = field(default_factory=dict)
     classes: Mapping[Key, Object] = field(default_factory=dict)
+    taken: set[Key] = field(default_factory=set)
+
+    def take(self, pod: Object) -> None:
+        """Note that `pod` has a node, unless it has ended."""
+        if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+            namespace = pod["metadata"].get("namespace", "")
+            self.taken |= {(namespace, name) for name in claim_names(pod)}
 
     def class_of(self, claim: Object) -> Object | None:
         """Return the claim's StorageClass, None if it names none or one that is not there."""
@@ -59,6 +67,13 @@ class Volumes:
                 return f'persistentvolumeclaim "{name}" not found'
             if "deletionTimestamp" in claim["metadata"]:
                 return f'persistentvolumeclaim "{name}" is being deleted'
+            if (namespace, name) in self.taken and ONE_POD in (
+                claim["spec"].get("accessModes") or ()
+            ):
+                return (
+                    "node has pod using PersistentVolumeClaim with the same name and "
+                    "ReadWriteOncePod access mode"
+                )
             if not is_complete(claim) and not self.waits_for_consumer(claim):
                 return "pod has unbound immediate PersistentVolumeClaims"
         return ""

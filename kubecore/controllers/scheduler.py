@@ -66,7 +66,8 @@ class Scheduler:
 
     @property
     def _volumes(self) -> Volumes:
-        return Volumes(*(mirror.objects for mirror in self._storage))
+        claims, volumes, classes = (mirror.objects for mirror in self._storage)
+        return Volumes(claims, volumes, classes)
 
     async def _serve(self) -> None:
         failed = False
@@ -88,13 +89,18 @@ class Scheduler:
         if not waiting:
             return False
         nodes, loads = list(self._nodes.objects.values()), loads_of(pods)
+        volumes = self._volumes
+        for pod in pods:
+            if pod["spec"].get("nodeName"):
+                volumes.take(pod)
         failed = False
         for pod in waiting:
-            decision = place(pod, nodes, loads, self._volumes)
+            decision = place(pod, nodes, loads, volumes)
             try:
                 if isinstance(decision, Placed):
                     await self._bind(pod, decision.node)
                     loads.setdefault(decision.node, NodeLoad()).add(pod)
+                    volumes.take(pod)
                 else:
                     await self._refuse(pod, decision.message)
             except ApiStatusError as exc:

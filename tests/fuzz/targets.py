@@ -40,6 +40,8 @@ from devicemodels.twin import Reading, Twin, merge_readings, merge_state, take_d
 from devicemodels.values import DeviceModelError
 from edgecore.edged.spec.fields import unknown_fields
 from edgecore.edged.spec.podspec import PodSpecError, decode_identity, decode_pod
+from edgecore.edged.volumes.claims import VOLUME, Held, resolve, volume_key
+from edgecore.edged.volumes.errors import VolumeError
 from edgecore.eventbus import payloads, topics
 from edgecore.settings import EdgeSettings
 from kubecore.errors import ApiStatusError
@@ -53,15 +55,32 @@ from kubecore.serving.requests import decode_body
 from kubecore.settings import KubecoreSettings
 from kubecore.values.jsonpath import compile_path
 from kubecore.values.selectors import SelectorError, parse_field_selector, parse_label_selector
+from synccore.asking import Asked
 from synccore.buckets import DIGEST_BYTES, check_selected, differing, select
 from synccore.cloud_session import CloudSession, Joining
-from synccore.edge_session import EdgeSession
+from synccore.edge_session import EdgeSession, Joined
 from synccore.errors import FrameError, LimitError, SessionClosedError
 from synccore.index import RecordIndex
 from synccore.messages import Close, Delta, Hello, Lane, ObjectKey, Op, State
 from synccore.pb import sync_pb2 as pb
 from synccore.session import Received
+from synccore.tunnels import (
+    MAX_STREAMS,
+    WINDOW_BYTES,
+    StreamAnswered,
+    StreamCame,
+    StreamRoom,
+    StreamWanted,
+    Tunnels,
+)
 from synccore.wire import cloud_to_wire, edge_to_wire, from_wire
+from tests.fakes.pods import make_pod as make_edge_pod
+from tests.fuzz.kubelet import (
+    container_log,
+    kubelet_request,
+    kubelet_target,
+    upgrade_answer,
+)
 from tests.kubecore.samples import device_crd, make_pod
 
 Target = Callable[[bytes], None]
@@ -117,8 +136,14 @@ def wire_to_cloud(raw: bytes) -> None:
     def handle(event: object) -> None:
         if isinstance(event, Joining):
             session.accept(index, lambda key: Delta(Op.UPSERT, key, "u", 7, body=b"{}"), "s")
+            session.tunnels.open("t")
+            session.tunnels.open("t")
+        elif isinstance(event, StreamAnswered | StreamCame | StreamRoom):
+            _stream_on(session.tunnels, event.stream_id)
         elif isinstance(event, Received):
             session.committed(event.lane, event.number)
+        elif isinstance(event, Asked):
+            session.answer(event.id, 200, event.body)
 
     _feed(session, pb.EdgeMessage, raw, handle, cloud_to_wire)
 
@@ -131,10 +156,27 @@ def wire_to_edge(raw: bytes) -> None:
     def handle(event: object) -> None:
         if isinstance(event, Received):
             session.committed(event.lane, event.number)
+        elif isinstance(event, StreamWanted):
+            session.tunnels.answer(event.stream_id)
+            _stream_on(session.tunnels, event.stream_id)
+        elif isinstance(event, StreamCame | StreamRoom):
+            _stream_on(session.tunnels, event.stream_id)
+        elif isinstance(event, Joined):
+            session.ask("Echo", b"")
         if session.state in (State.SYNCING, State.LIVE) and session.room(Lane.PODS) > 0:
             session.send(Lane.PODS, b"\1", ())
 
     _feed(session, pb.CloudMessage, raw, handle, edge_to_wire)
+
+
+def _stream_on(tunnels: Tunnels, stream_id: int) -> None:
+    """Do with a stream what its user would: take what came, fill what is free."""
+    tunnels.consumed(stream_id, 1)
+    room = tunnels.room(stream_id)
+    demand(0 <= room <= WINDOW_BYTES, "more room than a window")
+    demand(len(tunnels) <= MAX_STREAMS, "more streams than may be")
+    if room:
+        tunnels.send(stream_id, bytes(room))
 
 
 def mqtt(raw: bytes) -> None:
@@ -162,6 +204,17 @@ def pod(raw: bytes) -> None:
         decoded, tree = decode_pod(raw)
         unknown_fields(tree["spec"])
         msgspec.json.encode(decoded)
+
+
+def claim(raw: bytes) -> None:
+    """A claim's body up to the first newline, then its volume's, as edged resolves them."""
+    bodies = raw.partition(b"\n")
+    volume_key(bodies[0])
+    held = [Held("c", bodies[0]), Held("v", bodies[2])]
+    user = make_edge_pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}])
+    with suppress(VolumeError):
+        found = resolve(user, user.spec.volumes[0], lambda key: held[key.kind == VOLUME], {})
+        demand(found is not None and found.host_path.path is not None, "a claim is no place")
 
 
 def device(raw: bytes) -> None:
@@ -284,6 +337,7 @@ TARGETS: dict[str, Target] = {
         wire_to_edge,
         mqtt,
         pod,
+        claim,
         device,
         model,
         settings,
@@ -293,6 +347,10 @@ TARGETS: dict[str, Target] = {
         kube_patch,
         selector,
         jsonpath,
+        kubelet_request,
+        kubelet_target,
+        upgrade_answer,
+        container_log,
     )
 }
 

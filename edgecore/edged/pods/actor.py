@@ -54,6 +54,7 @@ class Actor:
     ) -> None:
         self._site, self._memory, self._reporter, self._volumes = site, memory, reporter, volumes
         self._told: dict[str, str] = {}
+        self._expired: tuple[str, ...] = ()
         self._sandbox_failures = 0
         self._stopper = Stopper(site.runtime, reporter)
         self.starting: set[str] = set()  # containers that start, postStart hook included
@@ -167,7 +168,9 @@ class Actor:
     def tell_expired(self, inputs: VolumeInputs) -> None:
         """Say once that a token is served beyond its end."""
         for message in inputs.tokens.expired:
-            self.tell_once("TokenExpired", message)
+            if message not in self._expired:  # `tell_once` starts again with each start
+                self.tell_once("TokenExpired", message)
+        self._expired = inputs.tokens.expired
 
     def log_dir(self, pod: Pod | None) -> str:
         """Return the folder of the pod's logs, "" if its name is not known."""

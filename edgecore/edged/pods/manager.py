@@ -29,6 +29,7 @@ from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
 from edgecore.edged.pods.mirrors import Mirrors
+from edgecore.edged.pods.nodefacts import NodeFactsKeeper
 from edgecore.edged.pods.provision import Provision
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
 from edgecore.edged.pods.staticpods import StaticFolder
@@ -93,6 +94,7 @@ class Edged:
                 runtime, 1 if settings.serialize_image_pulls else settings.max_parallel_image_pulls
             ),
             tokens=TokenManager(store, uplink, clock),
+            node_facts=NodeFactsKeeper(store, uplink, self.admission, clock),
             node_labels=node_labels or {},
         )
         self._linked = self._evented = False
@@ -112,6 +114,7 @@ class Edged:
             self._uplink.on_report_all(self._report_again)
         self._feed = self._store.feed("Pod", "ConfigMap", "Secret", CLAIM, VOLUME)
         await self._site.tokens.load()
+        await self._site.node_facts.load()
         self._memories = await self._store.local(OWNER)
         self._known_database = bool(self._memories)
         self._memories.pop(_KNOWN_DATABASE, None)
@@ -141,6 +144,8 @@ class Edged:
             group.create_task(self._watch_static(), name="edged static pods")
             group.create_task(self._watch_runtime(), name="edged relist")
             group.create_task(self._watch_events(), name="edged events")
+            if self._uplink is not None:
+                group.create_task(self._site.node_facts.run(), name="edged node facts")
             group.create_task(self._site.prober.run(), name="edged prober")
 
     async def _watch_static(self) -> None:
@@ -274,6 +279,7 @@ class Edged:
     async def _remove_stray_files(self) -> None:
         """End pods that left only files behind; once, because every worker sees to its own."""
         self._files_checked = True
+        await self._site.tokens.keep_only(self._workers.keys())
         folders = await asyncio.to_thread(_names_in, self._site.volume_root)
         for uid in folders - self._workers.keys():
             self._spawn(uid, PodWorker(self._site, uid, PodMemory(namespace="", name=uid)))

@@ -266,6 +266,13 @@ class ProcessRuntime:
                 f'the process runtime has no images: container "{config.name}" needs `command`'
             )
             raise ContainerStartError("CreateContainerConfigError", problem)
+        for mount in config.mounts:
+            if mount.propagation != "None":
+                problem = (
+                    f'container "{config.name}": the process runtime has no mount propagation '
+                    f"{mount.propagation}: what is mounted later at {mount.container_path} stays apart"
+                )
+                raise ContainerStartError("CreateContainerConfigError", problem)
         security = config.security
         wanted = (security.run_as_user, security.run_as_group)
         if os.geteuid() != 0:

@@ -196,8 +196,8 @@ def _placed(
         return ClaimedVolume(name, place, managed=not read_only, read_only=read_only)
     if spec.host_path is not None:
         return ClaimedVolume(name, spec.host_path, managed=False, read_only=read_only)
-    members: dict[str, Any] = msgspec.json.decode(body).get("spec", {})
-    kinds = sorted(members.keys() - _NOT_SOURCES)
+    members: dict[str, Any] = msgspec.json.decode(body).get("spec") or {}
+    kinds = sorted(k for k, v in members.items() if v is not None and k not in _NOT_SOURCES)
     raise UnmountedError(
         volume,
         f'failed to get Plugin from volumeSpec for volume "{name}" err=no volume plugin matched: '
@@ -230,8 +230,11 @@ def _fits(term: _Term, labels: Mapping[str, str]) -> bool:
 
 
 def _decode(body: bytes, shape: type[Any]) -> Any:
-    """Decode `body`, where a null and an absent member are one."""
-    return msgspec.convert(_without_nulls(msgspec.json.decode(body)), shape)
+    """Decode `body`, where a null and an absent member are one. Raises: msgspec.DecodeError."""
+    try:
+        return msgspec.convert(_without_nulls(msgspec.json.decode(body)), shape)
+    except (UnicodeDecodeError, RecursionError) as exc:  # msgspec lets these through
+        raise msgspec.DecodeError(str(exc)) from exc
 
 
 def _without_nulls(value: Any) -> Any:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -91,7 +91,7 @@ class TokenManager:
         for key, note in (await self._store.local(OWNER)).items():
             try:
                 self._tokens[key] = _kept.decode(note)
-            except msgspec.DecodeError as exc:  # of another version of this program
+            except (msgspec.DecodeError, ValueError) as exc:  # of another version of this program
                 logger.warning("kept token %s does not decode: %s", key, exc)
 
     async def view(self, pod: Pod) -> TokenView:
@@ -130,8 +130,15 @@ class TokenManager:
 
     async def forget(self, uid: str) -> None:
         """Drop the tokens of a pod that is gone."""
-        gone = [key for key in self._tokens if key.startswith(f"{uid}/")]
-        for key in [key for key in self._retries if key.startswith(f"{uid}/")]:
+        await self._drop(lambda owner: owner == uid)
+
+    async def keep_only(self, uids: Collection[str]) -> None:
+        """Drop the tokens of all other pods: they went while the agent did not run."""
+        await self._drop(lambda owner: owner not in uids)
+
+    async def _drop(self, goes: Callable[[str], bool]) -> None:
+        gone = [key for key in self._tokens if goes(key.partition("/")[0])]
+        for key in [key for key in self._retries if goes(key.partition("/")[0])]:
             del self._retries[key]
         if gone:
             await self._store.commit(Commit(local={(OWNER, key): None for key in gone}))
@@ -179,7 +186,7 @@ class TokenManager:
         try:
             answer = _answers.decode(raw)
             expires_s = parse_rfc3339(answer.expiration_timestamp)
-        except (msgspec.DecodeError, ValueError) as exc:
+        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
             raise AskError(KIND, 502, f"the answer does not decode: {exc}") from exc
         life_s = expires_s - now_s
         if not 0 < life_s <= 2 * max(source.expiration_seconds, RENEW_AFTER_S):

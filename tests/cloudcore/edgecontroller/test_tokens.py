@@ -76,6 +76,8 @@ async def test_a_question_that_is_none_is_400_and_asks_nobody(api, tokens, chang
     assert api.sent("post") == []
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"x":' + b"[" * 60_000]
+)
 async def test_garbage_is_400(tokens, body):
     assert (await tokens.answer("edge-1", body))[0] == 400

@@ -256,6 +256,23 @@ async def test_a_pod_whose_claim_is_not_ready_waits_and_says_so(storage, make, r
     await storage.kube.until("pods", "default", "web", bound)
 
 
+async def test_a_claim_for_one_pod_only_is_given_to_one_pod(storage):
+    await storage.kube.add_node()
+    mode = ["ReadWriteOncePod"]
+    await storage.add(volume("disk", modes=mode), claim(modes=mode))
+    await storage.claim_in("Bound")
+    await storage.kube.add_pod("a-first", **mounting())
+    await storage.kube.until("pods", "default", "a-first", bound)
+    await storage.kube.add_pod("b-second", **mounting())
+    waiting = await storage.kube.until(
+        "pods", "default", "b-second", lambda p: condition(p, "PodScheduled").get("message")
+    )
+    assert "ReadWriteOncePod access mode" in condition(waiting, "PodScheduled")["message"]
+    pods = storage.kube.kind("pods")
+    await storage.objects.delete(pods, "default", "a-first", grace_period_s=0)
+    await storage.kube.until("pods", "default", "b-second", bound)
+
+
 async def test_a_claim_without_a_class_takes_the_default_one(storage):
     await storage.add_class("usual", "Immediate", default=True)
     await storage.add(volume("plain"), volume("disk", storageClassName="usual"), claim())

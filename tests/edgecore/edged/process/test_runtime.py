@@ -398,6 +398,11 @@ async def test_user_group_and_read_only_root_are_honoured(pod):
     assert "ead-only" in lines[-1][2] or "denied" in lines[-1][2]
 
 
+async def test_mount_propagation_is_refused_by_name(pod):
+    with pytest.raises(ContainerStartError, match="has no mount propagation HostToContainer"):
+        await pod.start("true", mounts=[Mount("/etc", "/x", propagation="HostToContainer")])
+
+
 @needs_user
 async def test_without_root_a_mount_is_refused_by_name(pod):
     with pytest.raises(ContainerStartError, match="mount at /x needs root"):

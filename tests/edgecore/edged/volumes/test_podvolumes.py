@@ -8,11 +8,14 @@ import stat
 
 import pytest
 
+from edgecore.edged.spec.podspec import HostPath, ProjectedToken
 from edgecore.edged.volumes import mounts
 from edgecore.edged.volumes.atomicwriter import File, check_payload_path, write_payload
+from edgecore.edged.volumes.claims import ClaimedVolume
 from edgecore.edged.volumes.errors import VolumeError
 from edgecore.edged.volumes.podvolumes import PodVolumes
 from edgecore.edged.volumes.subpath import open_inside, pin
+from edgecore.edged.volumes.tokens import TokenView
 from tests.fakes.pods import container, make_pod, volume_inputs
 
 needs_mounts = pytest.mark.skipif(not mounts.can_mount(), reason="needs CAP_SYS_ADMIN")
@@ -208,3 +211,71 @@ def test_a_vanished_object_leaves_a_running_pods_files(volumes):
 def test_a_container_name_cannot_be_a_path():
     with pytest.raises(Exception, match="name"):
         make_pod(containers=[container("../../x")])
+
+
+def test_paths_that_collide_are_refused_and_leave_nothing_behind(volumes):
+    items = [{"key": "a", "path": "x"}, {"key": "b", "path": "x/y"}]
+    source = {"configMap": {"name": "o", "items": items}}
+    for _ in range(3):
+        with pytest.raises(VolumeError, match='failed for volume "v" : '):
+            prepare(volumes, source, ConfigMap={"a": b"1", "b": b"2"})
+    assert list(volumes.folder.rglob("..2*")) == []
+
+
+def test_an_optional_object_that_goes_takes_its_files_along(volumes):
+    pod = make_pod(volumes=[{"name": "v", "configMap": {"name": "o", "optional": True}}])
+    here = {("ConfigMap", "o"): {"k": b"1"}}
+    volumes.prepare(pod, volume_inputs(lambda *key: here.get(key)))
+    path = volumes.place("v").path
+    assert visible(path) == {"k": "1"}
+    here.clear()
+    assert volumes.refresh(pod, volume_inputs(lambda *key: here.get(key)))
+    assert visible(path) == {}
+
+
+def test_what_containers_made_of_an_empty_dir_stays_with_a_restart(volumes):
+    path = prepare(volumes, {"emptyDir": {}})
+    path.chmod(0o700)
+    (path / "file").touch()
+    assert prepare(volumes, {"emptyDir": {}}) == path
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert (path / "file").exists()
+
+
+def test_a_claim_that_is_gone_is_still_the_pods_that_had_it(volumes, tmp_path):
+    place = HostPath(path=str(tmp_path))
+    claimed = ClaimedVolume("disk", place, managed=True, read_only=True)
+    pod = make_pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}])
+    volumes.prepare(pod, volume_inputs(claims={"v": claimed}))
+    again = PodVolumes(volumes.folder.parent, "u-1")  # the agent was restarted
+    again.prepare(pod, volume_inputs(claims={"v": VolumeError("gone")}))
+    assert (again.place("v").path, again.place("v").read_only) == (tmp_path, True)
+
+
+def test_a_local_volume_whose_folder_is_missing_says_so(volumes, tmp_path):
+    place = HostPath(path=str(tmp_path / "no"))
+    claimed = ClaimedVolume("disk", place, managed=True, read_only=False)
+    pod = make_pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}])
+    with pytest.raises(VolumeError) as caught:
+        volumes.prepare(pod, volume_inputs(claims={"v": claimed}))
+    assert caught.value.message == (
+        f'MountVolume.SetUp failed for volume "v" : path "{tmp_path}/no" does not exist'
+    )
+
+
+@needs_mounts
+def test_a_token_is_nobody_elses_where_the_pod_says_who_reads_it(volumes):
+    source = ProjectedToken(path="token")
+    sources = [{"serviceAccountToken": {"path": "token"}}]
+    volume = {"name": "v", "projected": {"sources": sources}}
+    tokens = TokenView(contents={source: b"secret"})
+    for context, expected in (
+        ({}, (0o644, os.geteuid(), os.getegid())),
+        ({"runAsUser": 1000}, (0o600, 1000, os.getegid())),
+        ({"fsGroup": 2000}, (0o640, os.geteuid(), 2000)),
+    ):
+        pod = make_pod(volumes=[volume], securityContext=context)
+        volumes.prepare(pod, volume_inputs(tokens=tokens))
+        found = (volumes.place("v").path / "token").stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == expected
+        volumes.remove()

@@ -164,6 +164,15 @@ async def test_tokens_of_a_pod_that_is_gone_are_dropped(site):
     assert await site.store.local(OWNER) == {}
 
 
+async def test_tokens_of_pods_that_went_while_the_agent_was_down_are_dropped(site):
+    site.link()
+    await site.tokens()
+    await site.manager.keep_only({"u-1"})
+    assert len(await site.store.local(OWNER)) == 1
+    await site.manager.keep_only({"u-2"})
+    assert await site.store.local(OWNER) == {}
+
+
 async def test_one_token_is_shown_under_two_paths(clock):
     site = Site(clock, {"path": "a"}, {"path": "b"})
     site.link()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import socket
 import sys
@@ -51,6 +52,9 @@ def main() -> int:
         from edgecore.eventbus.access_cli import main as broker
 
         return broker(sys.argv[2:])
+    if sys.argv[1:2] == ["mapper"]:
+        # Another program, which this one must not import: it takes over this process.
+        os.execv(sys.executable, [sys.executable, "-m", "mappers", *sys.argv[2:]])  # noqa: S606
     return run_daemon("edgecore", EdgeSettings, serve)
 
 

@@ -124,7 +124,7 @@ class PodSettings:
     # Kernel parameters beyond the safe ones that pods may set in their own namespaces; `net.core.*` is a prefix.
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     seccomp_dir: str = "/var/lib/kubelet/seccomp"  # Localhost profiles; tools for them write there
-    # Below it lies `kubepods`, with a cgroup per class of service and pod; off: containers lie where the runtime
+    # Below it lies `kubepods`, with a cgroup per class of service and pod; none: containers lie where the runtime
     # puts them, and a pod as a whole has no limit.
     cgroup_root: str = "/"
     cgroup_driver: str = "auto"  # auto | cgroupfs | systemd; auto: as the runtime says
@@ -177,10 +177,10 @@ class PodSettings:
             )
         drivers = ("auto", "cgroupfs", "systemd")
         require_one_of("pods.cgroup_driver", self.cgroup_driver, drivers)
-        if self.cgroup_root != "off" and (
+        if self.cgroup_root != "none" and (
             not self.cgroup_root.startswith("/") or ".." in self.cgroup_root.split("/")
         ):
-            raise ValueError("pods.cgroup_root: neither off nor an absolute path")
+            raise ValueError("pods.cgroup_root: neither none nor an absolute path")
         if self.pids_limit < 0:
             raise ValueError("pods.pids_limit: less than 0")
         for number, address in enumerate(self.cluster_dns):

@@ -49,6 +49,11 @@ class NodeLayout:
         """Container logs."""
         return self.root / "logs"
 
+    @property
+    def dmi_socket(self) -> Path:
+        """Where mappers of leaf devices register."""
+        return self.root / "dmi.sock"
+
 
 @dataclass(frozen=True)
 class StateLayout:

@@ -24,7 +24,7 @@ from edgecore.edged.pods.launch import read_termination_message
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
-from edgecore.edged.spec.fields import unknown_fields
+from edgecore.edged.spec.fields import not_of_processes, unknown_fields
 from edgecore.edged.spec.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
 from edgecore.edged.volumes.claims import claim_keys
 from edgecore.edged.volumes.podvolumes import PodVolumes
@@ -357,10 +357,15 @@ class PodWorker:
         if self.memory.warned:
             return
         self.memory.warned = True
-        if fields := ", ".join(unknown_fields(self._tree["spec"])):
-            message = f"not known to this release and ignored: {fields}"
-            self._reporter.emit("FieldNotServed", message, "", True)
-            logger.warning("fields %s", message, extra=self._log_extra)
+        unserved = {"not known to this release and ignored": unknown_fields(self._tree["spec"])}
+        if self._site.runtime.name == "process":
+            why = "not enforced on a node without a container runtime"
+            unserved[why] = not_of_processes(self._tree["spec"])
+        for why, fields in unserved.items():
+            if fields:
+                message = f"{why}: {', '.join(fields)}"
+                self._reporter.emit("FieldNotServed", message, "", True)
+                logger.warning("fields %s", message, extra=self._log_extra)
 
     async def _refuse(self) -> float | None:
         """Report a record that is no pod; nothing of it runs."""

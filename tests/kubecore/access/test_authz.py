@@ -175,11 +175,11 @@ SECRET_ENV = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "
     ("change", "problem"),
     [
         ({}, ""),
-        ({"annotations": {}}, "mirror pods only"),
-        ({"ownerReferences": []}, "owned by itself only"),
-        ({"nodeName": "n2"}, "bound to itself only"),
-        ({"serviceAccountName": "admin"}, "may not have a service account"),
-        ({"env": SECRET_ENV}, "may not refer to other objects: secretKeyRef"),
+        ({"annotations": {}}, "can only create mirror pods"),
+        ({"ownerReferences": []}, "with an owner reference set to itself"),
+        ({"nodeName": "n2"}, "with spec.nodeName set to itself"),
+        ({"serviceAccountName": "admin"}, "can not create pods that reference a service account"),
+        ({"env": SECRET_ENV}, "can not create pods that reference other objects: secretKeyRef"),
     ],
 )
 async def test_a_node_may_create_mirrors_of_its_own_static_pods_only(

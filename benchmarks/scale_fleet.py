@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import sys
@@ -119,6 +120,7 @@ class SimulatedNode:
 
 
 async def main() -> None:
+    logging.basicConfig(level=logging.ERROR)  # thousands of nodes say that they wait for the hub
     folder, server, first, count = sys.argv[1:]
     names = [f"edge-{n}" for n in range(int(first), int(first) + int(count))]
     nodes = [SimulatedNode(Path(folder), server, name) for name in names]

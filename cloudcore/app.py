@@ -19,6 +19,7 @@ from cloudcore.kube.informer import Informers
 from cloudcore.kube.kubeconfig import load_endpoint
 from cloudcore.kube.resources import DEVICE_MODELS, DEVICES
 from cloudcore.metrics import MetricsServer, PrometheusCounters
+from cloudcore.nodeproxy.server import NodeProxy
 from cloudcore.samples import SampleFanout
 from cloudcore.seams import ReportSink
 from cloudcore.settings import CloudSettings
@@ -48,7 +49,14 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
         informers = Informers(client, settings.kube)
         controller = EdgeController(informers, client, settings.kube)
         fence = DatabaseFence(controller.recorded_database)
-        reports = NodeReports(informers, client, urgent=urgent, database_of=fence.annotation)
+        proxy = NodeProxy(settings.nodeproxy, client, controller.recorded_endpoint)
+        reports = NodeReports(
+            informers,
+            client,
+            urgent=urgent,
+            database_of=fence.annotation,
+            endpoint_of=proxy.endpoint_of,
+        )
         devices = DeviceController(
             client,
             settings.devices,
@@ -69,8 +77,10 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             counters=PrometheusCounters(),
             fence=fence,
             samples=fanout,
+            watcher=proxy,
             asks=AskRouter({tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer}),
         )
+        proxy.reach(hub)
         await run_components(
             [
                 MetricsServer(settings.metrics, settings.hub),
@@ -79,6 +89,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 devices,
                 values,
                 *sinks,
+                proxy,
                 hub,
             ],
             stop,

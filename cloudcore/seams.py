@@ -1,7 +1,8 @@
 """What cloudcore's parts share: where a node's records come from, and where its reports go.
 
 `edgecontroller` implements `RecordSource`; `edgecontroller` and `devicecontroller` implement `ReportSink`; whoever
-wants every value of devices implements `SampleSink`; `cloudhub` uses them and knows nothing of Kubernetes.
+wants every value of devices implements `SampleSink`; `cloudhub` uses them and knows nothing of Kubernetes. `nodeproxy` reaches into nodes by
+`NodeStreams`, which `cloudhub` implements, and hears of them as a `NodeWatcher`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from corekit.bytestream import ByteStream
+from corekit.errors import EdgeError
 from synccore.index import RecordIndex
 from synccore.messages import Delta, ObjectKey
 from synccore.series import Readings
@@ -86,3 +89,42 @@ class SampleSink(Protocol):
 
     async def take(self, origin: SampleOrigin, readings: Readings) -> None:
         """Return when the readings are taken over: the edge forgets them then. Waiting here slows the node down."""
+
+
+class StreamRefusedError(EdgeError):
+    """A node did not open a byte stream; `code` is a word of synccore.tunnels.CODES."""
+
+    def __init__(self, code: str, problem: str) -> None:
+        self.code = code
+        super().__init__(problem)
+
+
+class NodeStreams(Protocol):
+    """Byte streams into nodes, through their connections."""
+
+    async def open_stream(self, node: str, target: str) -> ByteStream:
+        """Open a stream to what `target` (JSON) names at `node`.
+
+        Raises:  StreamRefusedError: not connected, or the node says no. StreamBrokenError: the link was lost.
+        """
+
+
+class NodeWatcher(Protocol):
+    """Hears of nodes that come and go."""
+
+    def joined(self, node: str) -> bool:
+        """Note that `node` is connected; return whether it has to report every state again."""
+
+    def left(self, node: str) -> None:
+        """Note that `node` is not connected any more."""
+
+
+class NoWatcher:
+    """A `NodeWatcher` that does not care."""
+
+    def joined(self, _node: str) -> bool:
+        """Return False."""
+        return False
+
+    def left(self, _node: str) -> None:
+        """Do nothing."""

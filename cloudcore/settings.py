@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 
 from corekit.errors import SETTINGS, ConfigError
@@ -77,11 +78,56 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True)
+class NodeProxySettings:
+    """The kubelet's HTTPS API of each connected node, for the API server: logs, exec, port-forward, statistics."""
+
+    # How the API server reaches this cloudcore: an IP address. Published as the first InternalIP of each
+    # connected node. Empty: nothing is served.
+    advertise_address: str = ""
+    address: str = "0.0.0.0"  # noqa: S104 - IP address to bind
+    port_range: str = "20000-24999"  # one port per node; below the range of ephemeral ports
+    cert_file: str = "/etc/armadillo/pki/nodeproxy.crt"  # must name advertise_address
+    key_file: str = "/etc/armadillo/pki/nodeproxy.key"
+    client_ca_file: str = (
+        "/etc/armadillo/pki/ca.crt"  # of the API server's kubelet client certificate
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address or no range."""
+        for key, value in (
+            ("advertise_address", self.advertise_address),
+            ("address", self.address),
+        ):
+            if value or key == "address":
+                _require_ip(f"nodeproxy.{key}", value)
+        first, last = self.ports
+        if not 1 <= first <= last <= 65535:
+            problem = f"{self.port_range!r} is not FIRST-LAST within 1-65535"
+            raise ConfigError(SETTINGS, "nodeproxy.port_range", problem)
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """First and last port."""
+        first, _, last = self.port_range.partition("-")
+        if not (first.isdecimal() and last.isdecimal() and len(self.port_range) < 16):
+            return 0, 0
+        return int(first), int(last)
+
+
+def _require_ip(key: str, text: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as exc:
+        raise ConfigError(SETTINGS, key, f"{text!r} is not an IP address") from exc
+
+
+@dataclass(frozen=True)
 class CloudSettings:
     """All of cloudcore's settings."""
 
     kube: KubeSettings = field(default_factory=KubeSettings)
     hub: HubSettings = field(default_factory=HubSettings)
+    nodeproxy: NodeProxySettings = field(default_factory=NodeProxySettings)
     devices: DeviceSettings = field(default_factory=DeviceSettings)
     values: ValueSettings = field(default_factory=ValueSettings)
     mqtt_sink: MqttSinkSettings = field(default_factory=MqttSinkSettings)

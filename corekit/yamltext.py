@@ -13,6 +13,9 @@ class YamlError(ValueError):
     """The text is not YAML that we take; the message is one line, a predicate of what the text is."""
 
 
+_TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels"
+
+
 def parse_yaml(content: bytes, *, aliases: bool = True) -> Any:
     """Return the document in `content`; a date stays the text that it is in JSON.
 
@@ -28,9 +31,12 @@ def parse_yaml(content: bytes, *, aliases: bool = True) -> Any:
         raise
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as exc:
         # The last three: a scalar that contradicts its tag (`!!bool x`, `!!int ""`, `!!timestamp x`).
-        raise YamlError(
-            f"is not YAML: {' '.join(str(exc).split()) or 'a value contradicts its tag'}"
-        ) from exc
+        problem = " ".join(str(exc).split()) or "a value contradicts its tag"
+        if (
+            "nesting depth" in problem
+        ):  # the library's own limit, far above ours, is met before an event of it comes
+            raise YamlError(_TOO_DEEP) from exc
+        raise YamlError(f"is not YAML: {problem}") from exc
 
 
 def _check_events(content: bytes, *, aliases: bool) -> None:
@@ -41,7 +47,7 @@ def _check_events(content: bytes, *, aliases: bool) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise YamlError(f"is nested deeper than {MAX_DEPTH} levels")
+                raise YamlError(_TOO_DEEP)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.AliasEvent) and not aliases:

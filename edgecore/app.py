@@ -16,6 +16,8 @@ from corekit.lifecycle import Component, run_components
 from edgecore.devicetwin.twins import DeviceTwin
 from edgecore.edged.eviction.manager import EvictionManager
 from edgecore.edged.images.janitor import Janitor
+from edgecore.edged.kubelet.documents import Documents
+from edgecore.edged.kubelet.server import KubeletServer
 from edgecore.edged.node.reporter import NodeReporter, node_address, node_resources
 from edgecore.edged.pods.events import EventRecorder, EventSubject, NodeEvents
 from edgecore.edged.pods.manager import Edged
@@ -28,7 +30,9 @@ from edgecore.eventbus.broker import EmbeddedBroker
 from edgecore.eventbus.bus import EventBus
 from edgecore.metamanager.store import MetaStore
 from edgecore.metrics import MetricsServer
+from edgecore.metrics import render as render_metrics
 from edgecore.records import Report
+from edgecore.residency import Residency
 from edgecore.samples.buffer import SampleBuffer
 from edgecore.settings import EdgeSettings, PodSettings
 from synccore.codec import COMPILED
@@ -86,6 +90,9 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         pressures=lambda: eviction.conditions,
         events=events,
     )
+    documents = Documents(settings, store, runtime, edged, stats, render_metrics)
+    kubelet = KubeletServer(store, runtime, edged, documents, Path(settings.pods.log_dir))
+    hub.serve_streams(kubelet.serve)
     eviction.on_change(edged.admission.know_pressures)
     eviction.on_change(lambda _: reporter.look_again())
     components: list[Component] = [store]
@@ -100,6 +107,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         reporter,
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),
+        Residency(),
     ]
     try:
         await run_components(components, stop)

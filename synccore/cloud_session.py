@@ -158,7 +158,7 @@ class CloudSession(Session[CloudMessage]):
                 secret = any(d.key.kind == "Secret" for d in batch)
                 self.send(lane, encode_batch(batch), token, compress=not secret)
                 sent += token
-        if self.state is State.SYNCING and self.pending_count == 0 and not self._queue:
+        if self.state is State.SYNCING and self.pending_count == 0 and not len(self._queue):
             self.state = State.LIVE
             self._outgoing.append(Synced())
         return sent

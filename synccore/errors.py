@@ -58,6 +58,16 @@ class LimitError(ProtocolError):
         super().__init__(f"{what}: {got}, and the limit is {limit}")
 
 
+class StreamRuleError(ProtocolError):
+    """The peer broke the rules of a tunnelled byte stream: an id, a credit or an order that cannot be."""
+
+    code = "BAD_STREAM"
+
+    def __init__(self, stream_id: int, problem: str) -> None:
+        self.stream_id, self.problem = stream_id, problem
+        super().__init__(f"stream {stream_id}: {problem}")
+
+
 class SessionClosedError(EdgeError):
     """The peer ended the session with a Close; `code` says whether dialling again can help."""
 

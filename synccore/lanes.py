@@ -8,10 +8,15 @@ Source: docs/protocol.md, section 3, "Lanes".
 
 from __future__ import annotations
 
-from synccore.messages import BATCH_TARGET_BYTES, Frame, Lane
+from collections.abc import Callable
 
+from synccore.messages import BATCH_TARGET_BYTES, Frame, Lane, TunnelBytes
+
+# Tunnelled byte streams take their turns as one more lane, which has no number on the wire.
+STREAMS = 4
 # Bytes of each lane while all have something to send. Control is not in it: it does not wait.
 SHARES = {Lane.PODS: 8, Lane.TWINS: 4, Lane.SAMPLES: 2}
+STREAMS_SHARE = 1
 # Encoded frames that may wait per lane: one being taken, one behind it. The rest stay keys or rows.
 MAX_WAITING_FRAMES = 2
 
@@ -87,26 +92,29 @@ class LinkBudget:
 
 
 class LaneQueue:
-    """Frames that wait for the link, and which of them goes next."""
+    """Frames that wait for the link, and which of them goes next; `next_piece` gives those of byte streams."""
 
-    __slots__ = ("_passed", "_waiting", "link")
+    __slots__ = ("_passed", "_streams_wait", "_waiting", "link", "next_piece")
 
     def __init__(self) -> None:
         self.link = LinkBudget()
         self._waiting: dict[Lane, list[Frame]] = {}
+        self._streams_wait = False
+        # Asked with a limit in bytes; None: no stream has something to send.
+        self.next_piece: Callable[[int], TunnelBytes | None] = lambda _limit: None
         # Bytes by share that a lane has sent; the smallest is next (start-time fair queueing).
-        self._passed: dict[Lane, float] = {}
+        self._passed: dict[int, float] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._waiting) or self._streams_wait
 
     @property
     def has_turn(self) -> bool:
         """Whether `take()` would return something."""
-        return Lane.CONTROL in self._waiting or (bool(self._waiting) and self.link.has_room)
+        return Lane.CONTROL in self._waiting or (bool(self) and self.link.has_room)
 
     def waiting(self, lane: Lane) -> int:
         """Return how many frames of `lane` wait."""
@@ -122,31 +130,56 @@ class LaneQueue:
         lane = frame.lane
         if lane not in self._waiting:
             self._waiting[lane] = []
-            if lane in SHARES:  # nobody saves up while it has nothing to send
-                others = [self._passed[other] for other in self._waiting if other in self._passed]
-                floor = min(others, default=0.0)
-                self._passed[lane] = max(self._passed.get(lane, 0.0), floor)
+            if lane in SHARES:
+                self._enter(lane)
         self._waiting[lane].append(frame)
 
-    def take(self) -> list[Frame]:
+    def streams_wait(self) -> None:
+        """Note that `next_piece` has something."""
+        if not self._streams_wait:
+            self._streams_wait = True
+            self._enter(STREAMS)
+
+    def take(self) -> list[Frame | TunnelBytes]:
         """Return what goes now: every control frame, then of the others about one frame's worth.
 
         Little at a time: what is handed out cannot be overtaken, so the shell asks again for each turn.
         """
-        taken = self._waiting.pop(Lane.CONTROL, [])
+        taken: list[Frame | TunnelBytes] = [*self._waiting.pop(Lane.CONTROL, ())]
         turn_bytes = 0
-        while self._waiting and self.link.has_room and turn_bytes < self.frame_bytes:
-            lane = min(self._waiting, key=self._passed.__getitem__)
-            frame = self._pop(lane)
-            taken.append(frame)
-            turn_bytes += len(frame.batch)
-            self.link.sent(len(frame.batch))
-            self._passed[lane] += len(frame.batch) / SHARES[lane]
+        while self and self.link.has_room and turn_bytes < self.frame_bytes:
+            lane = min(self._turns(), key=self._passed.__getitem__)
+            if lane == STREAMS:
+                piece = self.next_piece(self.frame_bytes)
+                if piece is None:
+                    self._streams_wait = False
+                    continue
+                taken.append(piece)
+                size_bytes = len(piece.content)
+            else:
+                frame = self._pop(Lane(lane))
+                taken.append(frame)
+                size_bytes = len(frame.batch)
+            turn_bytes += size_bytes
+            self.link.sent(size_bytes)
+            share = STREAMS_SHARE if lane == STREAMS else SHARES[Lane(lane)]
+            self._passed[lane] += size_bytes / share
         return taken
 
     def clear(self) -> None:
         """Forget everything that waits."""
         self._waiting.clear()
+        self._streams_wait = False
+
+    def _turns(self) -> list[int]:
+        """Return who has something to send."""
+        return [*self._waiting, STREAMS] if self._streams_wait else [*self._waiting]
+
+    def _enter(self, lane: int) -> None:
+        """Let a lane that had nothing to send take turns: nobody saves up meanwhile."""
+        others = [self._passed[other] for other in self._turns() if other in self._passed]
+        floor = min(others, default=0.0)
+        self._passed[lane] = max(self._passed.get(lane, 0.0), floor)
 
     def _pop(self, lane: Lane) -> Frame:
         frames = self._waiting[lane]

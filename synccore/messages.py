@@ -240,7 +240,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class TunnelOpen:
-    """Cloud to edge: open a byte stream to `target`."""
+    """Cloud to edge: open a byte stream to `target`, which is JSON."""
 
     stream_id: int
     target: str
@@ -248,29 +248,39 @@ class TunnelOpen:
 
 @dataclass(frozen=True, slots=True)
 class TunnelOpened:
-    """Edge to cloud: it is open, or `error` says why not."""
+    """Edge to cloud: it is open, or `error` says why not and `code` is a word for it."""
 
     stream_id: int
     error: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelBytes:
-    """A piece of a byte stream, either way."""
+    """A piece of a byte stream, either way; `end`: nothing follows in this direction."""
 
     stream_id: int
     content: bytes
+    end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelCredit:
+    """The sender takes this many bytes more of a stream."""
+
+    stream_id: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelClosed:
-    """The sender has closed a byte stream; `error` is empty at its natural end."""
+    """The sender has forgotten a byte stream, both directions; `error` is empty if nothing went wrong."""
 
     stream_id: int
     error: str = ""
 
 
-TunnelMessage = TunnelOpen | TunnelOpened | TunnelBytes | TunnelClosed
+TunnelMessage = TunnelOpen | TunnelOpened | TunnelBytes | TunnelCredit | TunnelClosed
 EdgeMessage = (
     Hello
     | Summary
@@ -284,6 +294,7 @@ EdgeMessage = (
     | Ask
     | TunnelOpened
     | TunnelBytes
+    | TunnelCredit
     | TunnelClosed
 )
 CloudMessage = (
@@ -299,5 +310,6 @@ CloudMessage = (
     | Close
     | TunnelOpen
     | TunnelBytes
+    | TunnelCredit
     | TunnelClosed
 )

@@ -32,9 +32,11 @@ from synccore.messages import (
     State,
     TunnelBytes,
     TunnelClosed,
+    TunnelCredit,
     TunnelMessage,
 )
 from synccore.samples import is_block
+from synccore.tunnels import Tunnels
 
 # Messages that may wait to be written to a peer which goes on talking. What answers a peer is coalesced, so only one
 # that is not read from comes here: by having frames of 4,096 odd records refused, one after the other.
@@ -68,13 +70,6 @@ class Acknowledged:
 
     lane: Lane
     tokens: Sequence[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Tunnelled:
-    """A message of a tunnelled byte stream; not the session's business."""
-
-    message: TunnelMessage
 
 
 M = TypeVar("M")  # what this end sends
@@ -122,6 +117,7 @@ class Session(Generic[M]):
         self._now = self._heard_at = self._pinged_at = now
         self._pings = 0
         self._queue = LaneQueue()
+        self._tunnels: Tunnels | None = None
 
     def receive(self, message: Any, now: float) -> list[Any]:
         """Take one message of the peer; return events for the shell, in order.
@@ -151,6 +147,8 @@ class Session(Generic[M]):
         self._now = self._now if now is None else now
         sent: list[Any] = self._outgoing
         self._outgoing = []
+        if self._tunnels is not None and self.state is not State.CLOSED:
+            sent += self._tunnels.take_control()
         sent += self._replies()
         if self._queue and self.state is not State.CLOSED:
             sent += self._queue.take()
@@ -190,7 +188,8 @@ class Session(Generic[M]):
     @property
     def has_outgoing(self) -> bool:
         """Whether `outgoing()` has something; frames that wait for the link to take more do not count."""
-        answers = self._pong or self._unacknowledged or self._closing
+        control = self._tunnels is not None and self._tunnels.has_control
+        answers = self._pong or self._unacknowledged or self._closing or control
         return bool(self._outgoing or answers or (self._queue and self._queue.has_turn))
 
     def room(self, lane: Lane) -> int:
@@ -244,15 +243,20 @@ class Session(Generic[M]):
         receiving.committed = number
         self._unacknowledged.add(lane)
 
-    def tunnel(self, message: TunnelMessage) -> None:
-        """Queue a message of a tunnelled byte stream."""
-        self._outgoing.append(message)
+    @property
+    def tunnels(self) -> Tunnels:
+        """The byte streams of this session; made at first use, as most sessions have none."""
+        if self._tunnels is None:
+            self._tunnels = Tunnels(on_waiting=self._queue.streams_wait)
+            self._queue.next_piece = self._tunnels.next_piece
+        return self._tunnels
 
     def close(self, code: str, reason: str, retry_after_s: float = 0.0) -> None:
         """End the session: one Close, then nothing."""
         if self.state is not State.CLOSED:
             self._closing = Close(code, reason, retry_after_s)
             self._queue.clear()
+            self._tunnels = None
             self.state = State.CLOSED
 
     def _ping(self) -> Ping:
@@ -303,7 +307,7 @@ class Session(Generic[M]):
         return []
 
     def _on_tunnel(self, message: TunnelMessage, _now: float) -> list[Any]:
-        return [Tunnelled(message)]
+        return self.tunnels.receive(message)
 
     def _on_close(self, close: Close, _now: float) -> list[Any]:
         self.state = State.CLOSED
@@ -322,6 +326,7 @@ _JOINED_STEPS: dict[type, Step] = {
     Pong: Session._on_pong,
     Close: Session._on_close,
     TunnelBytes: Session._on_tunnel,
+    TunnelCredit: Session._on_tunnel,
     TunnelClosed: Session._on_tunnel,
 }
 Session._STEPS.update(

@@ -144,15 +144,19 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     m.TunnelOpen: ("tunnel_open", lambda x: pb.TunnelOpen(stream_id=x.stream_id, target=x.target)),
     m.TunnelOpened: (
         "tunnel_opened",
-        lambda x: pb.TunnelOpened(stream_id=x.stream_id, error=x.error),
+        lambda x: pb.TunnelOpened(stream_id=x.stream_id, error=printable(x.error), code=x.code),
     ),
     m.TunnelBytes: (
         "tunnel_bytes",
-        lambda x: pb.TunnelBytes(stream_id=x.stream_id, content=x.content),
+        lambda x: pb.TunnelBytes(stream_id=x.stream_id, content=x.content, end=x.end),
+    ),
+    m.TunnelCredit: (
+        "tunnel_credit",
+        lambda x: pb.TunnelCredit(stream_id=x.stream_id, size_bytes=x.size_bytes),
     ),
     m.TunnelClosed: (
         "tunnel_closed",
-        lambda x: pb.TunnelClosed(stream_id=x.stream_id, error=x.error),
+        lambda x: pb.TunnelClosed(stream_id=x.stream_id, error=printable(x.error)),
     ),
 }
 
@@ -198,7 +202,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "pong": lambda x: m.Pong(x.number, x.spread_ms / 1000),
     "close": lambda x: m.Close(printable(x.code), printable(x.reason), x.retry_after_ms / 1000),
     "tunnel_open": lambda x: m.TunnelOpen(x.stream_id, x.target),
-    "tunnel_opened": lambda x: m.TunnelOpened(x.stream_id, x.error),
-    "tunnel_bytes": lambda x: m.TunnelBytes(x.stream_id, x.content),
-    "tunnel_closed": lambda x: m.TunnelClosed(x.stream_id, x.error),
+    "tunnel_opened": lambda x: m.TunnelOpened(x.stream_id, printable(x.error), printable(x.code)),
+    "tunnel_bytes": lambda x: m.TunnelBytes(x.stream_id, x.content, x.end),
+    "tunnel_credit": lambda x: m.TunnelCredit(x.stream_id, x.size_bytes),
+    "tunnel_closed": lambda x: m.TunnelClosed(x.stream_id, printable(x.error)),
 }

@@ -19,6 +19,7 @@ class Certificates:
     cloudcore: KeyPair
     admin: KeyPair
     cloudcore_client: KeyPair
+    nodeproxy: KeyPair
     nodes: dict[str, KeyPair]
 
 
@@ -42,5 +43,6 @@ def issue_certificates(folder: Path, nodes: Sequence[str]) -> Certificates:
         cloudcore=issue("cloudcore", "cloudcore", hosts=here),
         admin=issue("admin", "kubernetes-admin", ("system:masters",)),
         cloudcore_client=issue("cloudcore-client", "armadillo:cloudcore", ("armadillo:cloudcore",)),
+        nodeproxy=issue("nodeproxy", "nodeproxy", hosts=here),
         nodes={node: issue(node, f"system:node:{node}", ("system:nodes",)) for node in nodes},
     )

@@ -15,6 +15,8 @@ from armadillo.up.certificates import Certificates
 from armadillo.up.state import NodeLayout, StateLayout
 
 Tree = dict[str, Any]
+# For as many nodes as fit on one machine; one that is taken is passed over.
+PROXY_PORTS = 64
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ def cloudcore_settings(
     hub_port: int,
     metrics_port: int,
     values_port: int,
+    proxy_port: int | None,
 ) -> Tree:
-    """Return cloudcore's settings."""
-    return {
+    """Return cloudcore's settings. Shapes: proxy_port: first port of nodes' kubelet API, None: not served."""
+    tree: Tree = {
         "kube": {"kubeconfig": str(kubeconfig)},
         "hub": {
             "address": f"127.0.0.1:{hub_port}",
@@ -60,6 +63,16 @@ def cloudcore_settings(
         "metrics": {"address": f"127.0.0.1:{metrics_port}"},
         "values": {"address": f"127.0.0.1:{values_port}"},
     }
+    if proxy_port is not None:
+        tree["nodeproxy"] = {
+            "advertise_address": "127.0.0.1",
+            "address": "127.0.0.1",
+            "port_range": f"{proxy_port}-{proxy_port + PROXY_PORTS - 1}",
+            "cert_file": str(certificates.nodeproxy.cert_file),
+            "key_file": str(certificates.nodeproxy.key_file),
+            "client_ca_file": str(certificates.ca_file),
+        }
+    return tree
 
 
 def edgecore_settings(

@@ -61,7 +61,7 @@ def make_plan(options: UpOptions, layout: StateLayout) -> Plan:
 
 def port_names(nodes: list[str], *, own_cluster: bool) -> list[str]:
     """Return the names of the ports a run needs."""
-    names = ["kubecore"] if own_cluster else []
+    names = ["kubecore", "nodeproxy"] if own_cluster else []
     return [
         *names,
         "cloudcore",
@@ -116,6 +116,8 @@ def _write(plan: Plan) -> None:
         hub_port=ports["cloudcore"],
         metrics_port=ports["cloudcore-metrics"],
         values_port=ports["cloudcore-values"],
+        # A cluster that runs elsewhere cannot reach loopback; docs/operating.md says what to set for one.
+        proxy_port=ports["nodeproxy"] if plan.own_cluster else None,
     )
     configs.write_settings(layout.cloudcore / "cloudcore.yaml", cloud)
     address = configs.host_address()

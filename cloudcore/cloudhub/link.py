@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cloudcore.cloudhub.admission import Admission
@@ -15,7 +15,17 @@ from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.registry import NodeRegistry, RefusedError
 from cloudcore.cloudhub.reports import ReportQueue
 from cloudcore.cloudhub.samples import SampleQueue, TakenBlocks
-from cloudcore.seams import AskSink, NodeView, RecordSource, ReportSink, SampleSink
+from cloudcore.cloudhub.streams import CloudStreams
+from cloudcore.seams import (
+    AskSink,
+    NodeView,
+    NodeWatcher,
+    NoWatcher,
+    RecordSource,
+    ReportSink,
+    SampleSink,
+)
+from corekit.bytestream import ByteStream
 from corekit.errors import EdgeError, ProtocolError, TransportError
 from corekit.failpoints import failpoint
 from corekit.logs import log_change
@@ -33,6 +43,7 @@ from synccore.messages import (
     State,
 )
 from synccore.session import Acknowledged, PeerSilentError, Received
+from synccore.tunnels import StreamAnswered, StreamCame, StreamGone, StreamRoom
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +87,7 @@ class Surroundings:
     counters: HubCounters
     clock: Callable[[], float]
     next_change_id: Callable[[], int]
+    watcher: NodeWatcher = field(default_factory=NoWatcher)
 
 
 class NodeLink:
@@ -92,6 +104,7 @@ class NodeLink:
         self._sink = hub.fence.guard(hub.sink)
         self._reports = ReportQueue(node, self._sink, self._report_done)
         self._samples: SampleQueue | None = None  # made for the first block: most nodes send none
+        self._streams = CloudStreams(session, self._wake)
         self._database_id = b""
         self._to_send = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -117,9 +130,15 @@ class NodeLink:
                 self._group.create_task(self._send())
                 await self._receive()
         finally:
+            self._streams.broke("the link to the node was lost")
             if self._view is not None:
                 self._view.close()
-            self._hub.registry.leave(self._node, self)
+            if self._hub.registry.leave(self._node, self):
+                self._hub.watcher.left(self._node)
+
+    async def open_stream(self, target: str) -> ByteStream:
+        """Open a byte stream at the node. Raises: StreamRefusedError; StreamBrokenError: the link was lost."""
+        return await self._streams.open(target)
 
     def tick(self, now: float) -> None:
         """Keep time; the hub does it for all links at once, because five thousand timers cost a core."""
@@ -170,6 +189,8 @@ class NodeLink:
             case Acknowledged(tokens=tokens):
                 self._to_send.set()  # the window has room again
                 self._log("acknowledged", [sent for token in tokens for sent in token])
+            case StreamAnswered() | StreamCame() | StreamRoom() | StreamGone():
+                self._streams.handle(event)
             case Asked():
                 assert self._group is not None
                 self._group.create_task(self._answer(event), name=f"{self._node} answer")
@@ -218,6 +239,8 @@ class NodeLink:
         view = self._view
         in_sync = self._session.accept(view.index, view.read, session_id, hub.next_change_id)
         hub.counters.joined(in_sync=in_sync)
+        if hub.watcher.joined(self._node):
+            self._given_up()
         logger.info(
             "cloudhub: node joined, %s",
             "in sync" if in_sync else "comparing inventories",
@@ -244,6 +267,9 @@ class NodeLink:
         change_id = self._hub.next_change_id()
         log_change(logger, "queued", key, change_id, node=self._node)
         self._session.changed(key, change_id)
+        self._to_send.set()
+
+    def _wake(self) -> None:
         self._to_send.set()
 
     def _given_up(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from corekit.bytestream import ByteStream
 from corekit.errors import EdgeError
 
 
@@ -20,6 +21,9 @@ class LiveStream(Protocol):
 
     def end(self, code: str, reason: str, retry_after_s: float) -> None:
         """Close it, saying why."""
+
+    async def open_stream(self, target: str) -> ByteStream:
+        """Open a byte stream at the node."""
 
 
 class _Live(NamedTuple):
@@ -61,11 +65,18 @@ class NodeRegistry:
             held.stream.end("SUPERSEDED", "this node has joined on another stream", 0.0)
         self._live[node] = _Live(database_id, run, stream)
 
-    def leave(self, node: str, stream: LiveStream) -> None:
-        """Forget `stream`, unless a newer one has taken its place."""
+    def leave(self, node: str, stream: LiveStream) -> bool:
+        """Forget `stream`, unless a newer one has taken its place; return whether the node is gone with it."""
         held = self._live.get(node)
-        if held is not None and held.stream is stream:
-            del self._live[node]
+        if held is None or held.stream is not stream:
+            return False
+        del self._live[node]
+        return True
+
+    def stream(self, node: str) -> LiveStream | None:
+        """Return the live stream of `node`."""
+        held = self._live.get(node)
+        return held.stream if held is not None else None
 
     def end_all(self, code: str, reason: str, retry_after_s: float) -> None:
         """Close every live stream."""

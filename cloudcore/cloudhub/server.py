@@ -21,14 +21,24 @@ from cloudcore.cloudhub.link import NodeLink, Surroundings, end_code, expected_e
 from cloudcore.cloudhub.registry import NodeRegistry
 from cloudcore.cloudhub.samples import TakenBlocks
 from cloudcore.samples import SampleFanout
-from cloudcore.seams import AskSink, RecordSource, ReportSink, SampleSink
+from cloudcore.seams import (
+    AskSink,
+    NodeWatcher,
+    NoWatcher,
+    RecordSource,
+    ReportSink,
+    SampleSink,
+    StreamRefusedError,
+)
 from cloudcore.settings import HubSettings
+from corekit.bytestream import ByteStream
 from corekit.errors import SETTINGS, ConfigError, EdgeError, TransportError
 from corekit.lifecycle import leaf_exceptions
 from synccore.changes import ChangeIds
 from synccore.cloud_session import CloudSession
 from synccore.messages import MAX_FRAME_BYTES, CloudMessage, EdgeMessage, Lane
 from synccore.pb import sync_pb2_grpc
+from synccore.tunnels import UNAVAILABLE
 from synccore.wire import cloud_to_wire, from_wire
 
 logger = logging.getLogger(__name__)
@@ -90,6 +100,7 @@ class CloudHub:
         counters: HubCounters,
         fence: DatabaseFence | None = None,
         samples: SampleSink | None = None,
+        watcher: NodeWatcher | None = None,
         asks: AskSink | None = None,
     ) -> None:
         self._settings, self._counters = settings, counters
@@ -108,6 +119,7 @@ class CloudHub:
             counters=counters,
             clock=time.monotonic,
             next_change_id=lambda: change_ids.next(int(time.time() * 1000)),
+            watcher=watcher or NoWatcher(),
         )
         self._links: set[NodeLink] = set()
         self._streams: Counter[str] = Counter()
@@ -152,6 +164,13 @@ class CloudHub:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_time(), name="cloudhub_time")
             group.create_task(self._keep_gauges(), name="cloudhub_gauges")
+
+    async def open_stream(self, node: str, target: str) -> ByteStream:
+        """Open a byte stream at `node`. Raises: StreamRefusedError, StreamBrokenError."""
+        link = self._registry.stream(node)
+        if link is None:
+            raise StreamRefusedError(UNAVAILABLE, f"node {node!r} is not connected")
+        return await link.open_stream(target)
 
     async def connect(self, context: Any) -> None:
         """Serve one stream until it ends."""

@@ -15,7 +15,13 @@ from cloudcore.edgecontroller.bodies import BodyFetcher
 from cloudcore.edgecontroller.claims import ClaimedVolumes
 from cloudcore.edgecontroller.heldback import HeldBack
 from cloudcore.edgecontroller.holdings import Holdings, Move
-from cloudcore.edgecontroller.nodes import Standing, is_edge_node, recorded_database, standing_of
+from cloudcore.edgecontroller.nodes import (
+    Standing,
+    is_edge_node,
+    recorded_database,
+    recorded_endpoint,
+    standing_of,
+)
 from cloudcore.edgecontroller.references import (
     CLAIM,
     Placement,
@@ -172,6 +178,11 @@ class EdgeController:
         """Return what the Node says of its database, or ""; see cloudhub's fence."""
         known = self._nodes.get(ObjectKey("Node", "", node))
         return recorded_database(known.body) if known else ""
+
+    def recorded_endpoint(self, node: str) -> str:
+        """Return where the Node says that it is reached through cloudcore, as `address:port`, or ""."""
+        known = self._nodes.get(ObjectKey("Node", "", node))
+        return recorded_endpoint(known.body) if known else ""
 
     def read(self, node: str, key: ObjectKey) -> Delta | None:
         """Return the record of `key` for `node`, or None."""

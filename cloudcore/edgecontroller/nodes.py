@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,8 @@ AGENT = "edgecore"
 
 # Which database speaks for the node and how far it was heard; cloudhub's fence makes and reads it.
 DATABASE_ANNOTATION = "armadillo.edge/database"
+# Where the API server reaches the node through cloudcore, as last written into its status: caches keep no status.
+ENDPOINT_ANNOTATION = "armadillo.edge/kubelet-endpoint"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
 NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 
@@ -77,6 +80,18 @@ class _Spec(msgspec.Struct):
     taints: list[dict[str, str]] = []
 
 
+class Endpoint(NamedTuple):
+    """Where the API server reaches a node."""
+
+    address: str
+    port: int
+
+
+class _Address(msgspec.Struct):
+    type: str
+    address: str
+
+
 class NodeReport(msgspec.Struct):
     """The body of a Node report; nothing else a node sends is passed on."""
 
@@ -109,6 +124,15 @@ def recorded_database(body: bytes) -> str:
     return annotations.get(DATABASE_ANNOTATION, "")
 
 
+def recorded_endpoint(body: bytes) -> str:
+    """Return the annotation of the Node in `body` that says where it is reached, or ""."""
+    try:
+        annotations = _annotations_decoder.decode(body).metadata.annotations or {}
+    except msgspec.DecodeError:
+        return ""
+    return annotations.get(ENDPOINT_ANNOTATION, "")
+
+
 def standing_of(body: bytes) -> Standing:
     """Return what the cluster holds of the Node in `body`.
 
@@ -127,13 +151,19 @@ def standing_of(body: bytes) -> Standing:
 class NodeWriter:
     """Registers a node, or adopts one that an administrator made before, and writes its status.
 
-    Shapes:  database_of(node): what its annotation must say of its database, "" if nothing.
+    Shapes:  database_of(node): what its annotation must say of its database, "" if nothing. endpoint_of(node):
+             where the API server reaches it, None if nowhere.
     """
 
     def __init__(
-        self, api: NodeApi, nodes: Informer, database_of: Callable[[str], str] = lambda _node: ""
+        self,
+        api: NodeApi,
+        nodes: Informer,
+        database_of: Callable[[str], str] = lambda _node: "",
+        endpoint_of: Callable[[str], Endpoint | None] = lambda _node: None,
     ) -> None:
-        self._api, self._nodes, self._database_of = api, nodes, database_of
+        self._api, self._nodes = api, nodes
+        self._database_of, self._endpoint_of = database_of, endpoint_of
 
     async def write(self, node: str, delta: Delta) -> str:
         """Write the report; return its result. Raises: RefusedError, KubeApiError."""
@@ -148,16 +178,23 @@ class NodeWriter:
         except KubeNotFoundError:  # deleted by hand, and the node is still there
             await self._register(node, report)
             await self._patch_status(node, report)
-        await self._record_database(node)
+        await self._annotate(node)
         return "written"
 
-    async def _record_database(self, node: str) -> None:
-        """Write which database speaks for the node, if that is not what the Node says already."""
-        key, wanted = ObjectKey("Node", "", node), self._database_of(node)
-        known = self._nodes.get(key)
-        if wanted and (known is None or recorded_database(known.body) != wanted):
-            body = encode({"metadata": {"annotations": {DATABASE_ANNOTATION: wanted}}})
-            await self._api.patch(node, NODES.path(key), body)
+    async def _annotate(self, node: str) -> None:
+        """Write which database speaks for the node and where it is reached, if the Node does not say so already."""
+        key, known = ObjectKey("Node", "", node), self._nodes.get(ObjectKey("Node", "", node))
+        body = known.body if known is not None else b"{}"
+        wanted: dict[str, str | None] = {}
+        database, endpoint = self._database_of(node), self._endpoint_of(node)
+        if database and recorded_database(body) != database:
+            wanted[DATABASE_ANNOTATION] = database
+        place = f"{endpoint.address}:{endpoint.port}" if endpoint else None
+        if recorded_endpoint(body) != (place or ""):
+            wanted[ENDPOINT_ANNOTATION] = place
+        if wanted:
+            patch = encode({"metadata": {"annotations": wanted}})
+            await self._api.patch(node, NODES.path(key), patch)
 
     async def _register(self, node: str, report: NodeReport) -> None:
         labels = report.metadata.labels | {AGENT_LABEL: AGENT}
@@ -177,9 +214,14 @@ class NodeWriter:
 
     async def _patch_status(self, node: str, report: NodeReport) -> None:
         status: dict[str, object] = dict(report.status)
+        endpoint = self._endpoint_of(node)
+        # Ours to say: with this a node could send the API server, and what it carries, anywhere.
+        status["daemonEndpoints"] = {"kubeletEndpoint": {"Port": endpoint.port if endpoint else 0}}
         if "addresses" in status:
             addresses = decode(_list_decoder, bytes(report.status["addresses"]))
-            status["addresses"] = [REPLACE, *addresses]
+            # The first InternalIP is the one that an API server dials.
+            first = [_Address("InternalIP", endpoint.address)] if endpoint else []
+            status["addresses"] = [REPLACE, *first, *addresses]
         if "conditions" in status:
             status["conditions"] = whole_conditions(report.status["conditions"])
         path = NODES.path(ObjectKey("Node", "", node), "status")

@@ -16,7 +16,7 @@ from cloudcore.edgecontroller.controller import nodes_informer, pods_informer
 from cloudcore.edgecontroller.events import EventWriter
 from cloudcore.edgecontroller.leases import LeaseWriter
 from cloudcore.edgecontroller.losses import LossWriter
-from cloudcore.edgecontroller.nodes import NodeWriter
+from cloudcore.edgecontroller.nodes import Endpoint, NodeWriter
 from cloudcore.edgecontroller.pods import PodWriter
 from cloudcore.edgecontroller.reports import NodeApi, RefusedError
 from cloudcore.kube.client import KubeClient
@@ -58,6 +58,7 @@ class NodeReports:
         *,
         urgent: KubeClient | None = None,
         database_of: Callable[[str], str] = lambda _node: "",
+        endpoint_of: Callable[[str], Endpoint | None] = lambda _node: None,
         backoff_s: tuple[float, float] = BACKOFF_S,
     ) -> None:
         """Take the clients. Shapes: urgent: for leases, with connections of its own; `client` if None."""
@@ -65,7 +66,7 @@ class NodeReports:
         nodes, pods = nodes_informer(informers), pods_informer(informers)
         self._writers: dict[str, _Writer] = {
             "Lease": LeaseWriter(NodeApi(urgent or client), nodes),
-            "Node": NodeWriter(api, nodes, database_of),
+            "Node": NodeWriter(api, nodes, database_of, endpoint_of),
             "Pod": PodWriter(api, pods),
             "Event": EventWriter(api, pods, informers.of(DEVICES)),
             "Loss": LossWriter(api),

@@ -34,6 +34,10 @@ class ContainerStartError(EdgeError):
         super().__init__(f"{reason}: {message}")
 
 
+class StreamingRefusedError(EdgeError):
+    """The runtime gives no stream to a container or pod; the message says why."""
+
+
 class ContainerPhase(Enum):
     """Where a container is in its life."""
 
@@ -274,6 +278,16 @@ class RuntimeFeatures:
     systemd_cgroups: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Pipes:
+    """Which streams of a process a client wants; with `tty` there is no stderr."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    tty: bool = False
+
+
 class ContainerRuntime(Protocol):
     """What edged needs of a runtime. Every call has a deadline of its own and raises
     RuntimeUnavailableError when it passes; stop and remove of what is gone succeed.
@@ -315,6 +329,15 @@ class ContainerRuntime(Protocol):
 
     async def remove_container(self, container_id: str) -> None:
         """Remove it, killing it if it runs."""
+
+    async def exec_url(self, container_id: str, command: Sequence[str], pipes: Pipes, /) -> str:
+        """Return a URL, good for one connection, that runs `command`. Raises: StreamingRefusedError."""
+
+    async def attach_url(self, container_id: str, pipes: Pipes, /) -> str:
+        """Return a URL, good for one connection, of the container's own streams. Raises: StreamingRefusedError."""
+
+    async def port_forward_url(self, sandbox_id: str, ports: Sequence[int], /) -> str:
+        """Return a URL, good for one connection, to ports of the pod. Raises: StreamingRefusedError."""
 
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout_s: float

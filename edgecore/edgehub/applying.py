@@ -12,7 +12,9 @@ import msgspec
 from corekit.errors import StoreError
 from corekit.logs import RepeatedFault, log_change
 from edgecore.records import Commit, Report
+from synccore.edge_session import Converged
 from synccore.messages import Delta, Op
+from synccore.session import Acknowledged, Received
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,29 @@ KINDS = frozenset(
 )
 # A full disk is looked at again this often; the frame waits, and the window bounds what waits behind it.
 RETRY_S = 1.0
+
+# Of frames that go into one commit: enough for a window of small ones, and no pause for whoever else writes.
+MAX_TOGETHER_BYTES = 1 << 20
+MAX_TOGETHER = 64
+
+# What waits for the disk, in order: frames, acknowledgements of what this node sent, and that all has come.
+ToApply = Received | Acknowledged | Converged
+
+
+def take_together(first: ToApply, queue: asyncio.Queue[ToApply]) -> list[ToApply]:
+    """Return `first` and what waits behind it, as far as one commit should hold it; `Converged` is last."""
+    together, size_bytes = [first], _size_bytes(first)
+    while not queue.empty() and not isinstance(together[-1], Converged):
+        if len(together) == MAX_TOGETHER or size_bytes >= MAX_TOGETHER_BYTES:
+            break
+        together.append(queue.get_nowait())
+        size_bytes += _size_bytes(together[-1])
+    return together
+
+
+def _size_bytes(event: ToApply) -> int:
+    return sum(len(delta.body) for delta in event.deltas) if isinstance(event, Received) else 0
+
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

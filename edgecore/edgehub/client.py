@@ -22,6 +22,7 @@ from edgecore.edgehub.link import HubStore, LaneFeed, Link, RebuiltFeed, StoreRe
 from edgecore.edgehub.stream import SyncStream, dial
 from edgecore.records import Report
 from edgecore.settings import HubSettings
+from edgecore.streams import StreamHandler, serve_nothing
 from synccore.asking import AskError
 from synccore.edge_session import EdgeSession
 from synccore.errors import STALE_DATABASE, SessionClosedError
@@ -67,12 +68,17 @@ class EdgeHub:
         self._link: Link | None = None
         self._spread_s = 0.0  # of the link that was lost last; for one dial
         self._report_all: list[Callable[[], None]] = []
+        self._streams: StreamHandler = serve_nothing
         self._feed: LaneFeed | None = None
         self._rebuilt: RebuiltFeed | None = None
 
     def on_report_all(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever the cloud wants every state again."""
         self._report_all.append(callback)
+
+    def serve_streams(self, handler: StreamHandler) -> None:
+        """Let `handler` serve the byte streams that the cloud opens from now on."""
+        self._streams = handler
 
     @property
     def connected(self) -> bool:
@@ -153,6 +159,7 @@ class EdgeHub:
                     on_joined=self._joined,
                     on_reports_wanted=self._reports_wanted,
                     event_of=self._event_of,
+                    streams=self._streams,
                 )
                 await self._link.serve()
         except EdgeError as exc:

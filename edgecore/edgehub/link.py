@@ -15,27 +15,21 @@ from corekit.errors import ProtocolError, StoreError, TransportError
 from corekit.failpoints import failpoint
 from corekit.logs import log_change
 from edgecore import metrics
-from edgecore.edgehub.applying import Applier, EventOf
+from edgecore.edgehub.applying import Applier, EventOf, ToApply, take_together
 from edgecore.edgehub.blocks import MEMORY_BLOCK, BlockSource, first_rows, is_sample_block
 from edgecore.edgehub.stream import SyncStream
+from edgecore.edgehub.streams import EdgeStreams
 from edgecore.records import Commit, OutboxRow, Report
+from edgecore.streams import StreamHandler, serve_nothing
 from synccore.asking import OK, TOO_LATE, Answered, AskError
 from synccore.changes import ChangeIds
 from synccore.codec import encode_batch
 from synccore.edge_session import Converged, EdgeSession, Joined, ReportsWanted
 from synccore.index import RecordIndex
-from synccore.messages import (
-    ASK_DEADLINE_S,
-    Delta,
-    Lane,
-    ObjectKey,
-    Op,
-    State,
-    TunnelOpen,
-    TunnelOpened,
-)
+from synccore.messages import ASK_DEADLINE_S, Delta, Lane, ObjectKey, Op, State
 from synccore.samples import with_sequence
-from synccore.session import Acknowledged, Received, Tunnelled
+from synccore.session import Acknowledged, Received
+from synccore.tunnels import StreamCame, StreamGone, StreamRoom, StreamWanted
 from synccore.wire import printable
 
 logger = logging.getLogger(__name__)
@@ -145,6 +139,7 @@ class Link:
         on_joined: Callable[[], None],
         on_reports_wanted: Callable[[], None],
         event_of: EventOf | None = None,
+        streams: StreamHandler = serve_nothing,
     ) -> None:
         self._session, self._stream, self._store, self._clock = session, stream, store, clock
         self._feed, self._rebuilt, self._samples = feed, rebuilt, samples
@@ -154,8 +149,9 @@ class Link:
         # Frames and acknowledgements wait here for their commit. Bounded, though not by itself, or a slow disk
         # would stop the pings behind it: the session refuses more than a window of uncommitted frames per lane,
         # and `_fill` sends nothing while much waits here.
-        self._to_apply: asyncio.Queue[Received | Acknowledged | Converged] = asyncio.Queue()
+        self._to_apply: asyncio.Queue[ToApply] = asyncio.Queue()
         self._change_ids = ChangeIds()
+        self._streams = EdgeStreams(session, streams, self._to_send.set)
         self._volatile: dict[ObjectKey, Report] = {}
         self._asked: dict[int, asyncio.Future[Answered]] = {}  # bounded by the session
         self._blocks_first = False
@@ -167,8 +163,8 @@ class Link:
 
     @property
     def in_sync(self) -> bool:
-        """Whether every difference has arrived."""
-        return self._session.state is State.LIVE
+        """Whether every difference has arrived, and who has something to say may say it."""
+        return self.joined and self._session.state is State.LIVE
 
     @property
     def spread_s(self) -> float:
@@ -216,6 +212,7 @@ class Link:
         self._samples.restart()
         self._samples.on_waiting(self._to_fill.set)
         async with asyncio.TaskGroup() as group:
+            self._group = group
             tasks = (self._receive, self._apply, self._fill, self._send)
             for task in (*tasks, self._watch_outbox, self._watch_store):
                 group.create_task(task(), name=f"edgehub{task.__name__}")
@@ -265,41 +262,54 @@ class Link:
             case ReportsWanted():
                 logger.info("edgehub: the cluster had given this node up, reporting everything")
                 self._on_reports_wanted()
-            case Tunnelled(message=TunnelOpen(stream_id=stream_id)):
-                refusal = TunnelOpened(stream_id, error="byte streams are not served yet")
-                self._session.tunnel(refusal)
-                self._to_send.set()
+            case StreamWanted() | StreamCame() | StreamRoom() | StreamGone():
+                self._streams.handle(event, self._group)
 
     async def _apply(self) -> None:
         while True:
-            event = await self._to_apply.get()
-            if isinstance(event, Converged):
+            together = take_together(await self._to_apply.get(), self._to_apply)
+            acknowledged = [event for event in together if isinstance(event, Acknowledged)]
+            # Side by side: one fsync makes both durable.
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._acknowledge(acknowledged))
+                await self._store_frames([e for e in together if isinstance(e, Received)])
+            if isinstance(together[-1], Converged):
                 self._store.converged()
-                continue
-            if isinstance(event, Acknowledged):
-                await self._acknowledge(event)
-                continue
-            failpoint("edgehub.before_commit")
-            rejected = await self._applier.apply(event.deltas)  # durable first,
-            if self._session.state is State.CLOSED:
-                continue
-            for delta, reason in rejected:
-                self._session.rejected(event.lane, delta, reason)
-            failpoint("edgehub.before_ack")
-            self._session.committed(event.lane, event.number)  # acknowledged second
-            failpoint("edgehub.after_ack")
-            self._to_send.set()
 
-    async def _acknowledge(self, event: Acknowledged) -> None:
-        self._samples.acknowledged(event.tokens.count(MEMORY_BLOCK))
-        tokens = (token for token in event.tokens if token is not MEMORY_BLOCK)
-        rows = [row for token in tokens for row in token]
-        if rows:
+    async def _store_frames(self, frames: Sequence[Received]) -> None:
+        """Make frames durable in one commit, then acknowledge the last of each lane."""
+        if not frames:
+            return
+        failpoint("edgehub.before_commit")
+        rejected = await self._applier.apply([delta for f in frames for delta in f.deltas])
+        if self._session.state is State.CLOSED:
+            return
+        reasons = {id(delta): reason for delta, reason in rejected}
+        for frame in frames:
+            for delta in frame.deltas:
+                if id(delta) in reasons:
+                    self._session.rejected(frame.lane, delta, reasons[id(delta)])
+        failpoint("edgehub.before_ack")
+        for lane, number in {frame.lane: frame.number for frame in frames}.items():
+            self._session.committed(lane, number)  # durable first, acknowledged second
+        failpoint("edgehub.after_ack")
+        self._to_send.set()
+
+    async def _acknowledge(self, events: Sequence[Acknowledged]) -> None:
+        rows_of: dict[Lane, list[tuple[ObjectKey, int]]] = {}
+        for event in events:
+            self._samples.acknowledged(event.tokens.count(MEMORY_BLOCK))
+            for token in event.tokens:
+                if token is not MEMORY_BLOCK:
+                    rows_of.setdefault(event.lane, []).extend(token)
+        for lane, rows in rows_of.items():
+            if not rows:
+                continue
             failpoint("edgehub.before_forget")
-            await self._durably(partial(self._store.acknowledge, event.lane, rows))
+            await self._durably(partial(self._store.acknowledge, lane, rows))
             failpoint("edgehub.after_forget")
-        for key, version in rows:
-            log_change(logger, "acknowledged", key, version)
+            for key, version in rows:
+                log_change(logger, "acknowledged", key, version)
         self._to_fill.set()
 
     async def _note(self, store: Callable[[], Awaitable[None]]) -> None:

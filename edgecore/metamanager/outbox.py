@@ -145,19 +145,6 @@ class OutboxRepository:
             delete(outbox).where(outbox.c.op != int(Op.APPEND))
         ).rowcount
 
-    def renumber_logs(self, after: int, first: int) -> int:
-        """Give the log rows above version `after` the versions from `first` on, in order; return how many."""
-        rows = self._connection.execute(
-            select(outbox.c.version).where(outbox.c.version > after, _IS_LOG)
-        )
-        versions = sorted(rows.scalars())
-        for number, version in enumerate(versions, first):  # one by one: bodies may be large
-            row = self._connection.execute(select(outbox).where(outbox.c.version == version)).one()
-            report, stored_ms = intact(row).report, row.stored_ms
-            self.drop([version])
-            self.put([report], number, stored_ms)
-        return len(versions)
-
     def of_kind(self, kind: str) -> list[OutboxRow]:
         """Return the state rows of one kind. Raises: DamagedRowError."""
         wanted = select(outbox).where(outbox.c.kind == kind, outbox.c.op != int(Op.APPEND))

@@ -169,11 +169,9 @@ class Transactor:
             self.identity.report_all = False
         elif chore is Chore.NEW_EPOCH:
             self._outbox.drop_states()
-            fork = self.identity.fork
+            # Log rows keep their numbers: what the original has sent is known by them, and what this copy has logged
+            # since it was opened has numbers that the original does not use.
             self.identity.start_epoch(self.identity.counter)
-            # What this copy has logged since it was opened has numbers that the original has used as well.
-            count = self._outbox.renumber_logs(fork, self.identity.counter + 1)
-            self.identity.take(count)
         self._report(effects, ())
         return effects
 

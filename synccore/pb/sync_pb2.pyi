@@ -25,7 +25,7 @@ COMPRESSION_NONE: Compression
 COMPRESSION_ZLIB: Compression
 
 class EdgeMessage(_message.Message):
-    __slots__ = ("hello", "inventory", "frame", "ack", "ping", "pong", "close", "tunnel_opened", "tunnel_bytes", "tunnel_closed", "rejected", "ask", "summary")
+    __slots__ = ("hello", "inventory", "frame", "ack", "ping", "pong", "close", "tunnel_opened", "tunnel_bytes", "tunnel_closed", "rejected", "tunnel_credit", "ask", "summary")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class EdgeMessage(_message.Message):
     TUNNEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_CLOSED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
+    TUNNEL_CREDIT_FIELD_NUMBER: _ClassVar[int]
     ASK_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
@@ -50,12 +51,13 @@ class EdgeMessage(_message.Message):
     tunnel_bytes: TunnelBytes
     tunnel_closed: TunnelClosed
     rejected: Rejected
+    tunnel_credit: TunnelCredit
     ask: Ask
     summary: Summary
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_opened: _Optional[_Union[TunnelOpened, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_opened: _Optional[_Union[TunnelOpened, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., tunnel_credit: _Optional[_Union[TunnelCredit, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
 
 class CloudMessage(_message.Message):
-    __slots__ = ("welcome", "frame", "ack", "ping", "pong", "synced", "close", "tunnel_open", "tunnel_bytes", "tunnel_closed", "report_all", "answer", "wanted")
+    __slots__ = ("welcome", "frame", "ack", "ping", "pong", "synced", "close", "tunnel_open", "tunnel_bytes", "tunnel_closed", "report_all", "tunnel_credit", "answer", "wanted")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +69,7 @@ class CloudMessage(_message.Message):
     TUNNEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_CLOSED_FIELD_NUMBER: _ClassVar[int]
     REPORT_ALL_FIELD_NUMBER: _ClassVar[int]
+    TUNNEL_CREDIT_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
@@ -80,9 +83,10 @@ class CloudMessage(_message.Message):
     tunnel_bytes: TunnelBytes
     tunnel_closed: TunnelClosed
     report_all: ReportAll
+    tunnel_credit: TunnelCredit
     answer: Answer
     wanted: Wanted
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_open: _Optional[_Union[TunnelOpen, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., report_all: _Optional[_Union[ReportAll, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., wanted: _Optional[_Union[Wanted, _Mapping]] = ...) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_open: _Optional[_Union[TunnelOpen, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., report_all: _Optional[_Union[ReportAll, _Mapping]] = ..., tunnel_credit: _Optional[_Union[TunnelCredit, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., wanted: _Optional[_Union[Wanted, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "node_name", "database_id", "digest", "record_count", "agent_version", "boot_id", "fork")
@@ -243,20 +247,32 @@ class TunnelOpen(_message.Message):
     def __init__(self, stream_id: _Optional[int] = ..., target: _Optional[str] = ...) -> None: ...
 
 class TunnelOpened(_message.Message):
-    __slots__ = ("stream_id", "error")
+    __slots__ = ("stream_id", "error", "code")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
     stream_id: int
     error: str
-    def __init__(self, stream_id: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
+    code: str
+    def __init__(self, stream_id: _Optional[int] = ..., error: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
 
 class TunnelBytes(_message.Message):
-    __slots__ = ("stream_id", "content")
+    __slots__ = ("stream_id", "content", "end")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     stream_id: int
     content: bytes
-    def __init__(self, stream_id: _Optional[int] = ..., content: _Optional[bytes] = ...) -> None: ...
+    end: bool
+    def __init__(self, stream_id: _Optional[int] = ..., content: _Optional[bytes] = ..., end: _Optional[bool] = ...) -> None: ...
+
+class TunnelCredit(_message.Message):
+    __slots__ = ("stream_id", "size_bytes")
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    stream_id: int
+    size_bytes: int
+    def __init__(self, stream_id: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class TunnelClosed(_message.Message):
     __slots__ = ("stream_id", "error")

@@ -38,6 +38,7 @@ class FakeRuntime:
         self.refuse_start: set[str] = set()
         self.refuse_sandbox = ""
         self.auths = []  # of the pulls, in order
+        self.streaming_url = ""
         self.pull_gate: asyncio.Event | None = None
         self.usage: dict[str, ContainerUsage] = {}  # by container id; the rest uses nothing
         self.image_fs = ImageFilesystem()
@@ -158,6 +159,18 @@ class FakeRuntime:
         for sandbox in list(self.sandboxes.values()):
             left = tuple(c for c in sandbox.containers if c.id != container_id)
             self.sandboxes[sandbox.id] = replace(sandbox, containers=left)
+
+    async def exec_url(self, container_id, command, pipes):
+        self._note("exec", container_id, tuple(command), pipes)
+        return self.streaming_url
+
+    async def attach_url(self, container_id, pipes):
+        self._note("attach", container_id, pipes)
+        return self.streaming_url
+
+    async def port_forward_url(self, sandbox_id, ports):
+        self._note("port_forward", sandbox_id, tuple(ports))
+        return self.streaming_url
 
     async def image(self, reference):
         if self.down:

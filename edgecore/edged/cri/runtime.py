@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
 import grpc
 
-from edgecore.edged.cri import convert
+from edgecore.edged.cri import convert, streaming
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
 from edgecore.edged.cri.metering import CriMeter
 from edgecore.edged.cri.pb import api_pb2 as pb
@@ -22,6 +23,7 @@ from edgecore.edged.runtime import (
     ExecResult,
     ExecTimeoutError,
     ImageState,
+    Pipes,
     PodIdentity,
     RegistryAuth,
     RuntimeFeatures,
@@ -154,6 +156,21 @@ class CriRuntime(CriMeter):
         """Remove it, killing it if it runs."""
         request = pb.RemoveContainerRequest(container_id=container_id)
         await _unless_gone(self._cri.call("RemoveContainer", request, pb.RemoveContainerResponse))
+
+    async def exec_url(self, container_id: str, command: Sequence[str], pipes: Pipes) -> str:
+        """Return a URL, good for one connection, that runs `command`. Raises: StreamingRefusedError."""
+        request = pb.ExecRequest(container_id=container_id, cmd=command, **asdict(pipes))
+        return await streaming.url(self._cri, "Exec", request, pb.ExecResponse)
+
+    async def attach_url(self, container_id: str, pipes: Pipes) -> str:
+        """Return a URL, good for one connection, of the container's own streams. Raises: StreamingRefusedError."""
+        request = pb.AttachRequest(container_id=container_id, **asdict(pipes))
+        return await streaming.url(self._cri, "Attach", request, pb.AttachResponse)
+
+    async def port_forward_url(self, sandbox_id: str, ports: Sequence[int]) -> str:
+        """Return a URL, good for one connection, to ports of the pod. Raises: StreamingRefusedError."""
+        request = pb.PortForwardRequest(pod_sandbox_id=sandbox_id, port=ports)
+        return await streaming.url(self._cri, "PortForward", request, pb.PortForwardResponse)
 
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout_s: float

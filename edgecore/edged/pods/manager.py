@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -130,6 +130,11 @@ class Edged:
             group.create_task(self._watch_records(), name="edged records")
             group.create_task(self._watch_runtime(), name="edged relist")
             group.create_task(self._site.prober.run(), name="edged prober")
+
+    def status_of(self, uid: str) -> Mapping[str, Any] | None:
+        """Return the newest status of the pod, as it was reported; None if there is none."""
+        worker = self._workers.get(uid)
+        return worker.memory.status or None if worker is not None else None
 
     def _report_again(self) -> None:
         for worker in self._workers.values():

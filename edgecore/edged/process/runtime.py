@@ -34,12 +34,14 @@ from edgecore.edged.runtime import (
     ExecRefusedError,
     ExecResult,
     ImageState,
+    Pipes,
     RegistryAuth,
     RuntimeFeatures,
     RuntimeUnavailableError,
     RuntimeVersion,
     SandboxConfig,
     SandboxState,
+    StreamingRefusedError,
 )
 from edgecore.edged.usage import (
     ContainerUsage,
@@ -167,6 +169,18 @@ class ProcessRuntime:
         """Remove it, killing it if it runs."""
         await self.stop_container(container_id, 0.0)
         await _in_thread(lambda: self._files.remove(self._files.containers / container_id))
+
+    async def exec_url(self, _container_id: str, _command: Sequence[str], _pipes: Pipes) -> str:
+        """Refuse."""
+        raise _no_streams("exec")
+
+    async def attach_url(self, _container_id: str, _pipes: Pipes) -> str:
+        """Refuse."""
+        raise _no_streams("attach")
+
+    async def port_forward_url(self, _sandbox_id: str, _ports: Sequence[int]) -> str:
+        """Refuse."""
+        raise _no_streams("port-forward")
 
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout_s: float
@@ -388,6 +402,12 @@ def _refuse_what_needs_root(config: ContainerConfig, wanted: tuple[int | None, i
                 "the process runtime cannot mount without"
             )
             raise ContainerStartError("CreateContainerConfigError", problem)
+
+
+def _no_streams(what: str) -> StreamingRefusedError:
+    return StreamingRefusedError(
+        f"{what} needs a container runtime; this node runs pods as plain processes"
+    )
 
 
 def _supervise(order: dict[str, object]) -> tuple[bytes, bytes]:

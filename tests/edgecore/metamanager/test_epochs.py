@@ -66,7 +66,7 @@ async def test_a_new_epoch_drops_states_keeps_log_rows_and_never_uses_a_version_
         assert store.fork == 1 << EPOCH_SHIFT
         await store.commit(Commit(reports=[state()]))
         [row] = await store.unsent(Lane.PODS, *ALL)
-        assert row.version == (1 << EPOCH_SHIFT) + 2  # the log row took the first of the new epoch
+        assert row.version == (1 << EPOCH_SHIFT) + 1
     async with MetaStore(path) as store:
         assert store.must_report_all  # until somebody was asked
         await store.reported_all()
@@ -116,3 +116,37 @@ async def test_a_mark_that_is_damaged_or_missing_is_only_a_check_less(path):
         async with MetaStore(path) as store:
             assert store.fork >> EPOCH_SHIFT == 0
             assert len(await store.unsent(Lane.PODS, *ALL)) == 1
+
+
+async def test_copies_log_under_numbers_of_their_own_and_keep_them_in_a_new_epoch(path, tmp_path):
+    async with MetaStore(path) as store:  # never welcomed: the line has not left its beginning
+        await store.commit(Commit(reports=[log() for _ in range(50)]))
+        shared = [row.version for row in await store.unsent(Lane.SAMPLES, *ALL)]
+    (tmp_path / "copy").mkdir()
+    copy = tmp_path / "copy" / "edge.db"
+    shutil.copy(path, copy)
+    numbers = []
+    for place in (path, copy):
+        async with MetaStore(place) as store:
+            assert store.fork == 0
+            await store.commit(Commit(reports=[log() for _ in range(50)]))
+            before = [row.version for row in await store.unsent(Lane.SAMPLES, *ALL)]
+            await store.start_epoch()
+            after = [row.version for row in await store.unsent(Lane.SAMPLES, *ALL)]
+            # The cloud has some of them: it knows them by their numbers.
+            assert after == before
+            assert before[:50] == shared
+            numbers.append(set(before[50:]))
+    assert not numbers[0] & numbers[1]
+
+
+async def test_openings_leave_the_epoch_alone_and_never_go_back(path):
+    last = 0
+    for _ in range(20):
+        async with MetaStore(path) as store:
+            await store.commit(Commit(reports=[state()]))
+            (row,) = await store.unsent(Lane.PODS, *ALL)
+            assert row.version > last
+            last = row.version
+    assert last >> EPOCH_SHIFT == 0
+    assert last > 1 << 32  # there were gaps

@@ -51,22 +51,26 @@ async def kill_cloud(world: World, rng: random.Random) -> None:
 
 
 async def kill_at_edge_point(world: World, rng: random.Random) -> None:
-    # By the seed, so that as many seeds as there are points cover every one.
-    point, hit = EDGE_POINTS[world.seed % len(EDGE_POINTS)], rng.randrange(1, 15)
-    await world.edge.kill()
-    await world.edge.spawn(**{VARIABLE: f"{point}=kill@{hit}"})
-    world.edge.expect_end = True
-    await _reached(world, point, hit, world.edge.ended())
-    await world.edge.start()
+    # By the seed, so that four seeds cover every point.
+    for number in range(3):
+        point = EDGE_POINTS[(3 * world.seed + number) % len(EDGE_POINTS)]
+        hit = rng.randrange(1, 15)
+        await world.edge.kill()
+        await world.edge.spawn(**{VARIABLE: f"{point}=kill@{hit}"})
+        world.edge.expect_end = True
+        await _reached(world, point, hit, world.edge.ended())
+        await world.edge.start()
 
 
 async def kill_at_cloud_point(world: World, rng: random.Random) -> None:
-    point, hit = CLOUD_POINTS[world.seed % len(CLOUD_POINTS)], rng.randrange(1, 15)
-    await world.kill_cloud()
-    await world.start_cloud(**{VARIABLE: f"{point}=kill@{hit}"})
-    world.expect_cloud_end()
-    await _reached(world, point, hit, world.cloud_ended())
-    await world.start_cloud()
+    for number in range(2):
+        point = CLOUD_POINTS[(2 * world.seed + number) % len(CLOUD_POINTS)]
+        hit = rng.randrange(1, 15)
+        await world.kill_cloud()
+        await world.start_cloud(**{VARIABLE: f"{point}=kill@{hit}"})
+        world.expect_cloud_end()
+        await _reached(world, point, hit, world.cloud_ended())
+        await world.start_cloud()
 
 
 async def _reached(world: World, point: str, hit: int, ended: object) -> None:

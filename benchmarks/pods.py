@@ -18,6 +18,7 @@ import threading
 import time
 from typing import Self
 
+import streams
 from figures import Figure, publish
 from memory import (
     EXIT_FAILED,
@@ -33,6 +34,7 @@ from processes import Process, cpu_s, rss_mib
 LABEL = "armadillo-benchmark=pods"
 START_TIMEOUT_S = 60.0
 GONE_TIMEOUT_S = 120.0
+EXECS, LOG_SECONDS = 50, 10.0
 
 
 class Phases:
@@ -102,9 +104,16 @@ def measure(runtime: str, starts: int, burst: int, idle_s: float) -> list[Figure
             Figure(f"pods.idle{burst}.cpu", busy, "percent of a core"),
             Figure(f"pods.idle{burst}.rss", memory_mib, "MiB"),
         ]
-        # pods.exec.p50 (ms) and pods.logs.rate (MB/s) belong here: they need pods that run.
         remove_pods(up)
+        if runtime_of(up) == "cri":  # plain processes have no streams
+            figures += streams.measure(up, EXECS, LOG_SECONDS)
         return figures
+
+
+def runtime_of(up: Up) -> str:
+    """Return `process`, or `cri` for every other runtime that the node names."""
+    path = "jsonpath={.items[0].status.nodeInfo.containerRuntimeVersion}"
+    return "process" if up.kubectl("get", "nodes", "-o", path).startswith("process:") else "cri"
 
 
 def start_pods(up: Up, phases: Phases, names: list[str], *, leave: bool = True) -> float:

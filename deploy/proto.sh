@@ -9,4 +9,6 @@ stubs() { # stubs PACKAGE_FOLDER SOURCE_FOLDER FILE
 stubs synccore/pb proto/armadillo/sync/v1 sync.proto
 stubs synccore/pb proto/armadillo/values/v1 values.proto
 stubs edgecore/edged/cri/pb proto/cri/runtime/v1 api.proto
+stubs devicemodels/pb proto/dmi/v1beta1 dmi.proto
+stubs devicemodels/pb proto/armadillo/dmi/v1 readings.proto
 stubs edgecore/edged/probes/pb proto/grpc/health/v1 health.proto

@@ -34,7 +34,7 @@ from edgecore.metrics import render as render_metrics
 from edgecore.records import Report
 from edgecore.residency import Residency
 from edgecore.samples.buffer import SampleBuffer
-from edgecore.settings import EdgeSettings, PodSettings
+from edgecore.settings import DmiSettings, EdgeSettings, PodSettings
 from synccore.codec import COMPILED
 
 logger = logging.getLogger(__name__)
@@ -98,9 +98,11 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     components: list[Component] = [store]
     if settings.broker.url == "embedded":
         components.append(EmbeddedBroker(settings.broker))
+    twins = DeviceTwin(store, bus, node, uplink=hub, samples=samples)
     components += [
         bus,
-        DeviceTwin(store, bus, node, uplink=hub, samples=samples),
+        twins,
+        *device_interfaces(settings.dmi, store, twins),
         edged,
         eviction,
         janitor,
@@ -113,6 +115,19 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         await run_components(components, stop)
     finally:
         await runtime.close()
+
+
+def device_interfaces(
+    settings: DmiSettings, store: MetaStore, twins: DeviceTwin
+) -> list[Component]:
+    """Return what serves mappers, if they are to be served."""
+    if not settings.socket:
+        return []
+    # Imported late: a node without mappers does not pay for their messages.
+    from edgecore.dmi.server import DmiServer
+    from edgecore.dmi.supervisor import MapperProcesses
+
+    return [DmiServer(settings.socket, store, twins), MapperProcesses(settings)]
 
 
 def node_stats(settings: PodSettings, node: str, runtime: MeteredRuntime) -> NodeStats:

@@ -192,6 +192,24 @@ class BrokerSettings:
 
 
 @dataclass(frozen=True)
+class DmiSettings:
+    """Where mappers register, and which of them this agent runs itself."""
+
+    # A path that only root may dial. KubeEdge's mappers look for /etc/kubeedge/dmi.sock. Empty: not served.
+    socket: str = ""
+    # Names of installed drivers (`armadillo-mapper list`), each run as a process and restarted when it dies.
+    mappers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse mappers that nobody would hear, and names that are no names."""
+        if self.mappers and not self.socket:
+            raise ValueError("dmi.mappers: needs dmi.socket")
+        for name in self.mappers:
+            if not name or name.startswith("-") or "/" in name:
+                raise ValueError(f"dmi.mappers: {name!r} is not the name of a driver")
+
+
+@dataclass(frozen=True)
 class EdgeSettings:
     """All of edgecore's settings."""
 
@@ -200,5 +218,6 @@ class EdgeSettings:
     store: StoreSettings = field(default_factory=StoreSettings)
     pods: PodSettings = field(default_factory=PodSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
+    dmi: DmiSettings = field(default_factory=DmiSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from cloudcore.nodeproxy.access import Question
 from corekit.errors import EdgeError
@@ -51,6 +51,16 @@ class Request:
     target: str
     headers: Sequence[tuple[str, str]]
 
+    @property
+    def path(self) -> str:
+        """What stands before the first question mark, escaped as it came."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What stands behind it."""
+        return self.target.partition("?")[2]
+
     def header(self, name: str) -> str:
         """Return the values of a header, joined as HTTP joins them; "" if there is none."""
         return ", ".join(self.all(name))
@@ -78,7 +88,7 @@ class Upgraded:
 
 def question(node: str, request: Request) -> Question:
     """Return what the cluster is asked about this request."""
-    first = urlsplit(request.target).path.split("/")[1:2]
+    first = request.path.split("/")[1:2]
     room = first[0] if first else ""
     verb = _VERBS.get(request.method, "")
     if room in _UPGRADED:
@@ -89,8 +99,7 @@ def question(node: str, request: Request) -> Question:
 
 def route(request: Request) -> Plain | Upgraded:
     """Return what is asked. Raises: RouteError."""
-    parts = urlsplit(request.target)
-    path = [unquote(part) for part in parts.path.strip("/").split("/")]
+    path = [unquote(part) for part in request.path.strip("/").split("/")]
     document = "/".join(path)
     room = path[0]
     if document.lower() == "runningpods":
@@ -100,7 +109,7 @@ def route(request: Request) -> Plain | Upgraded:
         kind = _CONTENT_TYPES.get(document, "application/json")
         return Plain(Document(name=document), kind)  # type: ignore[arg-type]  # one of them, as was just asked
     try:
-        query = parse_qs(parts.query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+        query = parse_qs(request.query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError as exc:
         raise RouteError(400, str(exc)) from exc
     if room == "containerLogs" and len(path) == 4:

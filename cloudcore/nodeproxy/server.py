@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, Self
 
@@ -23,6 +24,8 @@ from corekit.logs import RepeatedFault
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 10.0
+# For what was written last; a client that does not read it is cut.
+CLOSE_TIMEOUT_S = 1.0
 BACKLOG = 64
 # Of one node, and of all: an idle connection with TLS costs tens of KiB. An API server keeps a few per node.
 MAX_CONNECTIONS_PER_NODE = 256
@@ -162,6 +165,7 @@ class NodeProxy:
             if full or self._connection_count >= MAX_CONNECTIONS:
                 connection.close()
                 continue
+            _keep_alive(connection)
             self._connection_count += 1
             task = self._group.create_task(self._serve(server, connection))
             door.connections.add(task)
@@ -174,10 +178,12 @@ class NodeProxy:
     async def _serve(self, server: NodeServer, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=READ_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader)
         try:
             async with asyncio.timeout(2 * HANDSHAKE_TIMEOUT_S):
-                transport, protocol = await loop.connect_accepted_socket(
-                    lambda: asyncio.StreamReaderProtocol(reader),
+                # The protocol that comes back is not always ours: uvloop gives that of TLS.
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol,
                     connection,
                     ssl=self._tls,
                     ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
@@ -190,7 +196,25 @@ class NodeProxy:
             connection.close()
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        await server.serve(ClientConnection(reader, writer))
+        try:
+            await server.serve(ClientConnection(reader, writer))
+        except (
+            Exception
+        ):  # a bug ends this connection and not every node's, as in gRPC's own server
+            logger.exception("nodeproxy: a connection failed")
+        finally:
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await writer.wait_closed()
+            transport.abort()
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Have the kernel notice within a minute that a client is gone: one that only listens sends nothing itself."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _tls(settings: NodeProxySettings) -> ssl.SSLContext:

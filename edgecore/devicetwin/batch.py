@@ -51,6 +51,7 @@ class Batch:
         self.heard: set[str] = set()  # devices that said something themselves
         self.late: dict[tuple[str, str], str] = {}  # values whose minimum interval is not over
         self.streamed = Streamed()
+        self.problem = ""  # why it could not be stored
         self.now_ms = now_ms
         self._roster, self._held, self._linked = roster, twins, linked
 
@@ -81,6 +82,10 @@ class Batch:
 
     def _update(self, request: Request, payload: bytes) -> Answer:
         event_id, readings = payloads.decode_update(payload)
+        return self.update(request, readings, event_id)
+
+    def update(self, request: Request, readings: Mapping[str, Reading], event_id: str) -> Answer:
+        """Merge what was said of one device; return the result for MQTT. Raises: PayloadError."""
         try:
             merged = self.merge(request.target, readings)
         except DeviceModelError as exc:
@@ -148,6 +153,17 @@ class Batch:
             changes[name] = Change(earlier.last, change.current) if earlier else change
         return merged.touched
 
+    def model_of(self, device_id: str) -> DeviceModel:
+        """Return the model of a device that is served here. Raises: PayloadError."""
+        return self._roster.served(device_id)[1]
+
+    def stream(
+        self, model: DeviceModel, device_id: str, name: str, time_ms: int, text: str
+    ) -> None:
+        """Send an earlier reading on, without a part in the twin; the model allows it."""
+        if (prop := model.property(name)) is not None:
+            self.streamed.add(device_id, prop, time_ms, text)
+
     def _hear(self, device_id: str) -> None:
         self.heard.add(device_id)
         self.twins[device_id] = come_back(self.twins[device_id], self.now_ms)
@@ -186,6 +202,10 @@ class Batch:
 
     def _state(self, request: Request, payload: bytes) -> Answer:
         event_id, state = payloads.decode_state(payload)
+        return self.state(request, state, event_id)
+
+    def state(self, request: Request, state: str, event_id: str) -> Answer:
+        """Take the state of a device; return the result for MQTT. Raises: PayloadError."""
         if request.target not in self._roster.devices:
             unknown = f"device {request.target[:512]}: is not a device of node {self._roster.node}"
             raise PayloadError(NOT_FOUND, unknown, event_id)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -15,7 +15,15 @@ from corekit.backoff import Backoff
 from corekit.errors import StoreError
 from corekit.logs import RepeatedFault
 from devicemodels.objects import Device, DeviceModel
-from devicemodels.twin import Change, Twin, decode_twin, encode_twin, status_twins, take_desired
+from devicemodels.twin import (
+    Change,
+    Twin,
+    decode_twin,
+    encode_twin,
+    status_twins,
+    take_desired,
+    unsynced,
+)
 from edgecore.devicetwin.announcer import Announcer, Bus
 from edgecore.devicetwin.batch import Batch, last_online
 from edgecore.devicetwin.pacing import Pace
@@ -35,6 +43,15 @@ BATCH_WINDOW_S = 0.05
 BATCH_LIMIT = 512
 # How often deadlines are looked at: a rejected or late write shows within a second.
 TICK_S = 0.25
+
+
+T = TypeVar("T")
+
+
+class NotStoredError(StoreError):
+    """What was reported could not be stored now; the message says why."""
+
+    retryable = True
 
 
 class DeviceTwin:
@@ -67,6 +84,35 @@ class DeviceTwin:
         self._backoff = Backoff(0.1, 5.0)
         self._fault = RepeatedFault(logger, "twins cannot be stored")
         self._said: dict[str, set[str]] = {}  # refusals already logged, by device
+        self._listeners: list[Callable[[set[str]], None]] = []
+
+    @property
+    def roster(self) -> Roster:
+        """The devices and models of this node, to be read."""
+        return self._roster
+
+    def listen(self, listener: Callable[[set[str]], None]) -> None:
+        """Call `listener` with the ids of devices whose object, model or twin changed, once that is stored."""
+        self._listeners.append(listener)
+
+    def outstanding(self, device_id: str) -> dict[str, str]:
+        """Return the values that a device still has to take, by property."""
+        device, twin = self._roster.devices.get(device_id), self._twins.get(device_id)
+        model = self._roster.model_of(device) if device else None
+        return unsynced(twin, model, device) if twin and model else {}
+
+    async def transact(self, work: Callable[[Batch], T]) -> T:
+        """Do `work` on a batch, and return what it returned once that is stored and said.
+
+        Raises:  what `work` raises: then nothing has happened. NotStoredError.
+        """
+        async with self._lock:
+            batch = self._batch()
+            result = work(batch)
+            await self._settle(batch)
+        if batch.problem:
+            raise NotStoredError(batch.problem)
+        return result
 
     async def __aenter__(self) -> Self:
         """Read devices, models and twins from the store."""
@@ -157,6 +203,12 @@ class DeviceTwin:
         for device_id in twins:
             self._timing.watch(device_id)
             self._announcer.changed(device_id, changes.get(device_id, {}), "")
+        self._told({*device_ids, *twins, *gone})
+
+    def _told(self, device_ids: Iterable[str]) -> None:
+        if touched := set(device_ids):
+            for listener in self._listeners:
+                listener(touched)
 
     def _plan(
         self, device_ids: Iterable[str]
@@ -224,7 +276,8 @@ class DeviceTwin:
                 self._stored()
         except StoreError as exc:
             self._fault.failed(exc)
-            for answer in batch.failed(f"cannot be stored: {exc}"):
+            batch.problem = f"cannot be stored: {exc}"
+            for answer in batch.failed(batch.problem):
                 self._bus.publish(answer.topic, answer.payload)
             return False
         back = [d for d in batch.heard if self._was_away(d)]
@@ -237,6 +290,7 @@ class DeviceTwin:
             self._announcer.changed(device_id, changes, batch.event_ids.get(device_id, ""))
         for device_id in back:
             self._announcer.returned(device_id)
+        self._told(batch.changes)
         return bool(commit.local)
 
     def _was_away(self, device_id: str) -> bool:

@@ -65,6 +65,9 @@ class EdgeStreams:
             await self._handler(target, accept)
         except (EdgeError, OSError, ValueError) as exc:
             self._failed(stream_id, exc)
+        except Exception as exc:  # a bug ends this stream and not the agent
+            logger.exception("edgehub: stream %d", stream_id)
+            self._failed(stream_id, exc)
         else:
             self._streams[stream_id].end()
 

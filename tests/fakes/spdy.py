@@ -144,7 +144,7 @@ class SpdyClient:
                 body = await _body(head, reader)
                 raise SpdyRefusedError(status, head, body)
         except BaseException:
-            writer.close()
+            writer.transport.abort()
             raise
         return cls(reader, writer, head)
 
@@ -187,7 +187,7 @@ class SpdyClient:
     async def close(self):
         self._task.cancel()
         await asyncio.wait([self._task])
-        self.writer.close()
+        self.writer.transport.abort()
 
     def _control(self, kind, payload, flags=0):
         self.writer.write(struct.pack(">HHI", 0x8003, kind, flags << 24 | len(payload)) + payload)

@@ -64,8 +64,23 @@ from synccore.index import RecordIndex
 from synccore.messages import Close, Delta, Hello, Lane, ObjectKey, Op, State
 from synccore.pb import sync_pb2 as pb
 from synccore.session import Received
+from synccore.tunnels import (
+    MAX_STREAMS,
+    WINDOW_BYTES,
+    StreamAnswered,
+    StreamCame,
+    StreamRoom,
+    StreamWanted,
+    Tunnels,
+)
 from synccore.wire import cloud_to_wire, edge_to_wire, from_wire
 from tests.fakes.pods import make_pod as make_edge_pod
+from tests.fuzz.kubelet import (
+    container_log,
+    kubelet_request,
+    kubelet_target,
+    upgrade_answer,
+)
 from tests.kubecore.samples import device_crd, make_pod
 
 Target = Callable[[bytes], None]
@@ -121,6 +136,10 @@ def wire_to_cloud(raw: bytes) -> None:
     def handle(event: object) -> None:
         if isinstance(event, Joining):
             session.accept(index, lambda key: Delta(Op.UPSERT, key, "u", 7, body=b"{}"), "s")
+            session.tunnels.open("t")
+            session.tunnels.open("t")
+        elif isinstance(event, StreamAnswered | StreamCame | StreamRoom):
+            _stream_on(session.tunnels, event.stream_id)
         elif isinstance(event, Received):
             session.committed(event.lane, event.number)
         elif isinstance(event, Asked):
@@ -137,12 +156,27 @@ def wire_to_edge(raw: bytes) -> None:
     def handle(event: object) -> None:
         if isinstance(event, Received):
             session.committed(event.lane, event.number)
+        elif isinstance(event, StreamWanted):
+            session.tunnels.answer(event.stream_id)
+            _stream_on(session.tunnels, event.stream_id)
+        elif isinstance(event, StreamCame | StreamRoom):
+            _stream_on(session.tunnels, event.stream_id)
         elif isinstance(event, Joined):
             session.ask("Echo", b"")
         if session.state in (State.SYNCING, State.LIVE) and session.room(Lane.PODS) > 0:
             session.send(Lane.PODS, b"\1", ())
 
     _feed(session, pb.CloudMessage, raw, handle, edge_to_wire)
+
+
+def _stream_on(tunnels: Tunnels, stream_id: int) -> None:
+    """Do with a stream what its user would: take what came, fill what is free."""
+    tunnels.consumed(stream_id, 1)
+    room = tunnels.room(stream_id)
+    demand(0 <= room <= WINDOW_BYTES, "more room than a window")
+    demand(len(tunnels) <= MAX_STREAMS, "more streams than may be")
+    if room:
+        tunnels.send(stream_id, bytes(room))
 
 
 def mqtt(raw: bytes) -> None:
@@ -313,6 +347,10 @@ TARGETS: dict[str, Target] = {
         kube_patch,
         selector,
         jsonpath,
+        kubelet_request,
+        kubelet_target,
+        upgrade_answer,
+        container_log,
     )
 }
 

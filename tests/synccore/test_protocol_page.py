@@ -11,7 +11,7 @@ import pytest
 from cloudcore.cloudhub.link import MAX_TURN_WAIT_S
 from corekit.errors import ProtocolError
 from edgecore.edgehub.client import MAX_DELAY_S
-from synccore import buckets, messages
+from synccore import buckets, messages, targets, tunnels
 from synccore.cloud_session import CloudSession
 from synccore.edge_session import JOIN_HEARTBEAT_S, EdgeSession
 from synccore.errors import STALE_DATABASE
@@ -175,6 +175,11 @@ def test_the_table_of_states_is_the_table_of_steps(column, session):
         (3, buckets.MAX_BUCKETS, "to {n:,}, about"),
         (3, buckets.BUCKET_RECORDS, "about {n} records to each"),
         (3, buckets.DIGEST_BYTES, "has {n} bytes for each bucket"),
+        (7, tunnels.MAX_STREAMS, "At most {n} streams"),
+        (7, tunnels.WINDOW_BYTES >> 10, "may send {n} KiB in each stream"),
+        (7, tunnels.MAX_PIECE_BYTES >> 10, "1 byte to {n} KiB"),
+        (7, tunnels.MAX_TARGET_BYTES, "at most {n:,} characters"),
+        (7, tunnels.MAX_CONTROL, "where {n:,} of them wait"),
         (4, messages.BATCH_FORMAT, "its format: `{n}`"),
         (4, messages.MAX_DELTAS_PER_FRAME, "at most {n:,}"),
         (4, messages.MAX_TEXT_BYTES, "(at most {n})"),
@@ -186,3 +191,13 @@ def test_the_table_of_states_is_the_table_of_steps(column, session):
 )
 def test_every_limit_on_the_page_is_the_code_s(number, limit, words):
     assert words.format(n=limit, mib=int(limit) >> 20) in " ".join(section(number).split())
+
+
+def test_every_target_field_document_and_code_of_a_stream_is_on_the_page():
+    rows = {row[0].strip("`"): row for row in table(7)}
+    for target in (targets.Logs, targets.Exec, targets.PortForward, targets.Document):
+        row = rows[target.__struct_config__.tag]
+        assert set(target.__struct_encode_fields__) <= set(re.findall(r"`([A-Za-z]+)`", row[1]))
+    assert targets.Attach.__struct_config__.tag in rows
+    assert all(f"`{name}`" in rows["document"][1] for name in targets.DOCUMENTS)
+    assert rows.keys() >= tunnels.CODES

@@ -54,7 +54,7 @@ class LineRenderer:
         simple = not (self._timestamps or self._since_ns or self._stream) and self._at_start
         out = self._all_complete(lines) if simple else None
         if out is None:
-            out = b"".join(map(self._line, lines.splitlines(keepends=True)))
+            out = b"".join(self._line(line + b"\n") for line in lines.split(b"\n")[:-1])
         if self._left is not None:
             out = out[: self._left]
             self._left -= len(out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from corekit.bytestream import ByteStream, StreamBrokenError
@@ -13,6 +13,7 @@ from synccore.tunnels import FAILED, UNAVAILABLE
 
 CONNECT_TIMEOUT_S = 10.0
 READ_BYTES = 64 << 10
+_LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
 
 
 async def pipe_to(url: str, upgrade: Upgrade, accept: Accept) -> None:
@@ -61,13 +62,15 @@ async def _down(stream: ByteStream, writer: asyncio.StreamWriter) -> None:
 
 
 def _request(url: str, upgrade: Upgrade) -> tuple[str, int, bytes]:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
     try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        local = _LOOPBACK.fullmatch(host) is not None
         port = parts.port or 80
-    except ValueError:
-        local, port = False, 0
+    except ValueError as exc:
+        raise StreamRefusedError(
+            FAILED, "the runtime's streaming server is not on loopback"
+        ) from exc
     if parts.scheme != "http" or not local:
         # Not to be lent to whoever gets the runtime to name another address.
         raise StreamRefusedError(FAILED, "the runtime's streaming server is not on loopback")

@@ -31,7 +31,13 @@ class Cloud:
     def __init__(self, client):
         self.informers = Informers(client, FAST)
         self.controller = EdgeController(self.informers, client, FAST)
-        self.reports = NodeReports(self.informers, client, backoff_s=(0.001, 0.01))
+        self.endpoints = {}  # what nodeproxy would say, by node
+        self.reports = NodeReports(
+            self.informers,
+            client,
+            backoff_s=(0.001, 0.01),
+            endpoint_of=self.endpoints.get,
+        )
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from cloudcore.edgecontroller.nodes import AGENT_LABEL
+from cloudcore.edgecontroller.nodes import AGENT_LABEL, Endpoint
 from synccore.messages import Delta, ObjectKey, Op
 from tests.cloudcore.edgecontroller.test_controller import named, pod
 from tests.fakes.kubeapi import Fault, until
@@ -96,6 +96,29 @@ async def test_addresses_that_are_gone_are_gone(api, cloud):
         await cloud.reports.write("edge-1", node_report("edge-1", addresses=addresses))
     status = api.get("nodes", "", "edge-1")["status"]
     assert status["addresses"] == [{"type": "InternalIP", "address": "10.0.0.2"}]
+
+
+async def test_a_node_is_reached_at_cloudcore_and_its_own_address_stands_behind_that(api, cloud):
+    own = {"type": "InternalIP", "address": "10.0.0.1"}
+    cloud.endpoints["edge-1"] = Endpoint("192.0.2.1", 20007)
+    await cloud.reports.write("edge-1", node_report("edge-1", addresses=[own]))
+    status = api.get("nodes", "", "edge-1")["status"]
+    assert status["addresses"] == [{"type": "InternalIP", "address": "192.0.2.1"}, own]
+    assert status["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 20007}}
+    await until(lambda: cloud.controller.recorded_endpoint("edge-1") == "192.0.2.1:20007")
+    del cloud.endpoints["edge-1"]  # nodeproxy was switched off
+    await cloud.reports.write("edge-1", node_report("edge-1", addresses=[own]))
+    status = api.get("nodes", "", "edge-1")["status"]
+    assert status["addresses"] == [own]
+    assert status["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 0}}
+    await until(lambda: cloud.controller.recorded_endpoint("edge-1") == "")
+
+
+async def test_a_node_cannot_say_itself_where_an_api_server_should_dial(api, cloud):
+    evil = {"kubeletEndpoint": {"Port": 22}}
+    await cloud.reports.write("edge-1", node_report("edge-1", daemonEndpoints=evil))
+    status = api.get("nodes", "", "edge-1")["status"]
+    assert status["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 0}}
 
 
 async def test_a_node_deleted_by_hand_comes_back_with_its_next_report(api, cloud):

@@ -1,0 +1,7 @@
+"""`python -m mappers`."""
+
+import sys
+
+from mappers.cli import main
+
+sys.exit(main())

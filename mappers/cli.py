@@ -1,0 +1,94 @@
+"""`armadillo-mapper`: run a driver as a mapper, list what is installed, begin a new one."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from corekit.errors import SETTINGS, ConfigError
+from corekit.lifecycle import leaf_exceptions, run_until_signalled
+from corekit.logs import configure_logging
+
+EXIT_USAGE = 2
+DEFAULT_EDGE_SOCKET = "/etc/kubeedge/dmi.sock"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Exit status 2: something is wrong with what was said, in one line; 1: it failed."""
+    arguments = _parser().parse_args(argv)
+    status = EXIT_USAGE
+    try:
+        status = arguments.command(arguments)
+    except* ConfigError as group:
+        for exc in leaf_exceptions(group):
+            assert isinstance(exc, ConfigError)
+            shown = f"{exc.key}: {exc.problem}" if exc.source == SETTINGS else str(exc)
+            sys.stderr.write(f"armadillo-mapper: {shown}\n")
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="armadillo-mapper", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="drive the devices of one protocol on this node")
+    run.add_argument("driver", help="name of an installed driver")
+    run.add_argument("--edge-socket", default=DEFAULT_EDGE_SOCKET, help="edgecore's DMI socket")
+    run.add_argument("--socket", help="this mapper's own; else beside edgecore's")
+    run.add_argument(
+        "--protocol", default="", help="protocolName of its devices; else the driver's name"
+    )
+    run.add_argument("--name", default="", help="of this mapper; else the driver's name")
+    run.add_argument("--log-format", choices=("human", "json"), default="human")
+    run.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
+    run.set_defaults(command=_run)
+    listing = commands.add_parser("list", help="name the drivers that are installed")
+    listing.set_defaults(command=_list)
+    new = commands.add_parser("new", help="write a driver to begin with, and its test")
+    new.add_argument("name", help="lower case letters, digits and '-'")
+    new.add_argument("--folder", type=Path, help="where; else a folder of that name here")
+    new.set_defaults(command=_new)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from mappers.sdk.process import MapperSettings, load_driver, serve
+
+    configure_logging(json_lines=arguments.log_format == "json", level=arguments.log_level)
+    driver = load_driver(arguments.driver)
+    name = arguments.name or arguments.driver
+    beside = Path(arguments.edge_socket).parent / f"{name}.sock"
+    settings = MapperSettings(
+        driver=arguments.driver,
+        socket=arguments.socket or str(beside),
+        edge_socket=arguments.edge_socket,
+        protocol=arguments.protocol,
+        name=name,
+    )
+
+    async def run(stop: asyncio.Event) -> None:
+        await serve(settings, driver, stop)
+
+    return run_until_signalled(run)
+
+
+def _list(_arguments: argparse.Namespace) -> int:
+    from importlib.metadata import entry_points
+
+    from mappers.sdk.process import DRIVERS
+
+    for point in sorted(entry_points(group=DRIVERS), key=lambda p: p.name):
+        sys.stdout.write(f"{point.name}\t{point.value}\n")
+    return 0
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from mappers.sdk.scaffold import write_skeleton
+
+    folder = arguments.folder or Path(arguments.name)
+    for path in write_skeleton(arguments.name, folder):
+        sys.stdout.write(f"{path}\n")
+    sys.stdout.write(f"next: pip install -e {folder} && python -m pytest {folder}\n")
+    return 0

@@ -1,0 +1,126 @@
+"""`virtual`: devices that are not there. Signals to plot, a lamp to switch, and faults when asked for."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from mappers.sdk import (
+    DeviceUnreachableError,
+    Driver,
+    Point,
+    PointFault,
+    Value,
+    WriteRefusedError,
+)
+
+Signal = Literal["memory", "sine", "walk", "counter", "noise", "switch", "warmth", "fault"]
+
+
+class VirtualConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Shapes: seed: 0 takes a new one each time. switchedByHandS: a hand on every switch, so often; 0: none."""
+
+    seed: int = 0
+    switched_by_hand_s: float = 0.0
+
+
+class VirtualPoint(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What a property does by itself.
+
+    memory: keeps what is written. sine: offset + amplitude x sin over periodS. walk: steps of `step` at random, kept
+    within offset ± amplitude. counter: offset + step x readings. noise: offset ± amplitude. switch: a BOOLEAN to be
+    written. warmth: offset, and amplitude more while the switch `of` is on. fault: writing `unreachable`, `refuse`
+    or `stuck` to it makes the device so, an empty text ends it.
+    """
+
+    signal: Signal = "memory"
+    initial: str | float | bool = 0.0
+    amplitude: float = 1.0
+    offset: float = 0.0
+    period_s: float = 60.0
+    step: float = 1.0
+    of: str = ""
+
+
+class VirtualDriver(Driver[VirtualConfig, VirtualPoint]):
+    """One simulated device. Its state is its process's: a restart begins with the initial values."""
+
+    Config, PointConfig = VirtualConfig, VirtualPoint
+    _kept: dict[str, dict[str, Value]] = {}  # of each device, over its reconnections  # noqa: RUF012
+
+    async def open(self) -> None:
+        """Begin where the device stands."""
+        self._random = random.Random(self.config.seed or None)
+        initial = {p.name: _initial(p) for p in self.points.values()}
+        self._values = self._kept.setdefault(self.device, initial)
+        self._values.update({k: v for k, v in initial.items() if k not in self._values})
+        self._began_s = time.monotonic()
+        self._check()
+
+    async def read(self, points: Sequence[Point[VirtualPoint]]) -> Mapping[str, Value | PointFault]:
+        """Let time pass for the signals, unless the device is stuck."""
+        self._check()
+        if self._fault() != "stuck":
+            for point in points:
+                self._values[point.name] = self._next(point)
+        return {point.name: self._values[point.name] for point in points}
+
+    async def write(self, point: Point[VirtualPoint], value: Value) -> None:
+        """Take a value, unless the device is to refuse."""
+        if point.config.signal != "fault":
+            self._check()
+            if self._fault() == "refuse":
+                raise WriteRefusedError(self.device, "refuses everything, as it was told to")
+            if self._fault() == "stuck":
+                return
+        self._values[point.name] = value
+
+    def _fault(self) -> str:
+        faults = (p.name for p in self.points.values() if p.config.signal == "fault")
+        return next((str(self._values[name]) for name in faults if self._values[name]), "")
+
+    def _check(self) -> None:
+        if self._fault() == "unreachable":
+            # Ends with the next opening, or nothing could ever end it.
+            for point in self.points.values():
+                if point.config.signal == "fault":
+                    self._values[point.name] = ""
+            raise DeviceUnreachableError(self.device, "is unreachable, as it was told to be")
+
+    def _next(self, point: Point[VirtualPoint]) -> Value:
+        config, now = point.config, self._values[point.name]
+        elapsed_s = time.monotonic() - self._began_s
+        match config.signal:
+            case "sine":
+                turn = math.sin(2 * math.pi * elapsed_s / max(config.period_s, 0.001))
+                return round(config.offset + config.amplitude * turn, 6)
+            case "walk" if isinstance(now, int | float):
+                moved = now + self._random.choice((-config.step, config.step))
+                low, high = config.offset - config.amplitude, config.offset + config.amplitude
+                return round(min(max(moved, low), high), 6)
+            case "counter" if isinstance(now, int | float):
+                return now + config.step
+            case "noise":
+                spread = self._random.uniform(-config.amplitude, config.amplitude)
+                return round(config.offset + spread, 6)
+            case "warmth":
+                return config.offset + (config.amplitude if self._values.get(config.of) else 0.0)
+            case "switch" if self.config.switched_by_hand_s > 0:
+                return bool(int(elapsed_s / self.config.switched_by_hand_s) % 2) != bool(now)
+        return now
+
+
+def _initial(point: Point[VirtualPoint]) -> Value:
+    config = point.config
+    if config.signal == "fault":
+        return ""
+    if config.signal == "switch":
+        return bool(config.initial)
+    if config.signal == "memory":
+        return config.initial if config.initial or point.type not in ("STRING", "BYTES") else ""
+    return config.offset

@@ -106,3 +106,16 @@ def leaf_exceptions(group: BaseExceptionGroup[BaseException]) -> list[BaseExcept
     for exc in group.exceptions:
         found.extend(leaf_exceptions(exc) if isinstance(exc, BaseExceptionGroup) else [exc])
     return found
+
+
+def start_in(group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str = "") -> bool:
+    """Start `work` in `group`; return False, and forget it, if the group is ending already.
+
+    A group that ends takes no task and raises; who starts one from outside cannot know.
+    """
+    try:
+        group.create_task(work, name=name or None)
+    except RuntimeError:
+        work.close()
+        return False
+    return True

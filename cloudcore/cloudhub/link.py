@@ -28,6 +28,7 @@ from cloudcore.seams import (
 from corekit.bytestream import ByteStream
 from corekit.errors import EdgeError, ProtocolError, TransportError
 from corekit.failpoints import failpoint
+from corekit.lifecycle import start_in
 from corekit.logs import log_change
 from synccore.asking import TOO_LATE, Asked
 from synccore.cloud_session import CloudSession, Joining, Sent, SetAside
@@ -218,7 +219,7 @@ class NodeLink:
             assert self._group is not None
             hub = self._hub
             self._samples = SampleQueue(self._node, hub.samples, hub.taken, self._reports.release)
-            self._group.create_task(self._samples.run(), name=f"{self._node} samples")
+            start_in(self._group, self._samples.run(), f"{self._node} samples")
         count = self._samples.put(received, self._database_id)
         self._reports.hold(received)
         self._hub.counters.moved(UP, received.lane, 0, count, 0)
@@ -306,7 +307,7 @@ class NodeLink:
         """End the stream from outside: neither a read nor a write on a dead link ever returns."""
         if self._group is not None and not self._given_up_on:
             self._given_up_on = True
-            self._group.create_task(_raise(reason))
+            start_in(self._group, _raise(reason))
 
     def _close(self, why: EdgeError, code: str, reason: str, retry_after_s: float) -> None:
         self._session.close(code, reason, retry_after_s)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from cloudcore.seams import ReportSink
 from corekit.failpoints import failpoint
+from corekit.lifecycle import start_in
 from corekit.logs import log_change
 from synccore.messages import Delta, Lane, ObjectKey, Op
 from synccore.session import Received
@@ -103,7 +104,7 @@ class ReportQueue:
                 self._writing.add(slot)
                 self._busy[lane] = self._busy.get(lane, 0) + 1
                 del queued[slot]
-                self._group.create_task(self._write(lane, slot, self._pending.pop(slot)))
+                start_in(self._group, self._write(lane, slot, self._pending.pop(slot)))
 
     async def _write(self, lane: Lane, slot: _Slot, pending: _Pending) -> None:
         delta = pending.delta

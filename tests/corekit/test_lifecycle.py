@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from corekit.errors import ComponentExitedError
-from corekit.lifecycle import apart, leaf_exceptions, run_components
+from corekit.lifecycle import apart, leaf_exceptions, run_components, start_in
 
 
 class Recorder:
@@ -84,3 +84,26 @@ async def test_a_cancellation_survives_a_task_group_that_fails_at_the_same_momen
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_group_that_is_ending_takes_no_work_and_says_so():
+    done, taken = [], []
+
+    async def work():
+        done.append(1)
+
+    async def fail():
+        raise ValueError
+
+    async def serve():
+        async with asyncio.TaskGroup() as group:
+            taken.append(start_in(group, work()))
+            group.create_task(fail())
+            try:
+                await asyncio.sleep(10)
+            finally:
+                taken.append(start_in(group, work()))
+
+    with pytest.raises(ExceptionGroup):
+        await serve()
+    assert (taken, done) == ([True, False], [1])

@@ -1,4 +1,4 @@
-"""Five hundred nodes that were cut at once come back: at the rate, each once or twice, and then it is quiet."""
+"""Two hundred nodes that were cut at once come back: at the rate, each once or twice, and then it is quiet."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from synccore.cloud_session import CloudSession
 from synccore.index import RecordIndex
 from tests.fakes.cloud import FakeCounters, FakeSink, FakeSource
 
-NODES = 500
-RATE_PER_S, BURST = 150.0, 50
-HEARTBEAT_S = 2.0
+# Few and slow enough that a busy machine does not make a heartbeat late; the last turn is later than a heartbeat.
+NODES = 200
+RATE_PER_S, BURST = 40.0, 20
+HEARTBEAT_S = 3.0
 
 
 class GoneError(TransportError):
@@ -149,7 +150,7 @@ class Store:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("tells_spread", [False, True], ids=["herd", "spread"])
-async def test_a_storm_of_five_hundred_nodes_is_over_in_the_time_that_the_rate_says(tells_spread):
+async def test_a_storm_of_two_hundred_nodes_is_over_in_the_time_that_the_rate_says(tells_spread):
     names = [f"edge-{n}" for n in range(NODES)]
     hub = Hub(*names, tells_spread=tells_spread)
     edges = [
@@ -164,7 +165,7 @@ async def test_a_storm_of_five_hundred_nodes_is_over_in_the_time_that_the_rate_s
             tasks.append(group.create_task(edge.run()))
         while not all(edge.in_sync for edge in edges):
             await asyncio.sleep(0.02)
-        while tells_spread and not all(edge._link.spread_s > 2.9 for edge in edges):
+        while tells_spread and not all(edge._link.spread_s > 4.4 for edge in edges):
             await asyncio.sleep(0.02)  # who came first learns from its pongs how many came after
         before, dialled = len(hub.counters.joins), hub.dialled
         refused = hub.counters.ends["NOT_NOW"]

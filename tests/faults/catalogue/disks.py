@@ -15,7 +15,7 @@ from synccore.messages import Lane, Op
 from tests.faults import shim
 from tests.faults.catalogue.base import CannotError, Fault
 from tests.faults.shim import Shim
-from tests.faults.world import NODE, Edge, World
+from tests.faults.world import NODE, Edge, World, first_of
 
 HOUR_S, YEAR_S = 3600.0, 31_557_600.0
 SMALL_DISK_BYTES = 6 << 20
@@ -34,7 +34,7 @@ async def fail_calls(world: World, rng: random.Random) -> None:
         orders.fail(calls, skip=rng.randrange(20), count=count)
         await asyncio.sleep(0.7)
         world.history.add("failed_calls", count=orders.mend())
-        await revive(world)
+        await world.edge.revive()
 
 
 async def fail_opening(world: World, rng: random.Random) -> None:
@@ -46,16 +46,9 @@ async def fail_opening(world: World, rng: random.Random) -> None:
     world.injected("F06", calls="open")
     orders.fail(rng.choice((shim.OPEN, shim.READ)), skip=rng.randrange(3), count=-1)
     await world.edge.spawn()
-    await asyncio.sleep(1.5)
+    await first_of(world.edge.up.wait(), world.edge.ended())
     world.history.add("failed_calls", count=orders.mend())
-    await revive(world)
-
-
-async def revive(world: World) -> None:
-    """Start the edge again if it has ended, as a service manager does."""
-    await asyncio.sleep(0.2)
-    if not world.edge.process.running:
-        await world.edge.start()
+    await world.edge.revive()
 
 
 def on_small_disk(world: World) -> None:
@@ -110,7 +103,7 @@ async def damage(world: World, rng: random.Random) -> None:
         world.edge.may_end = True  # found while running, it may be the next start that rebuilds
         await world.edge.start()
         await asyncio.sleep(0.5)
-        await revive(world)
+        await world.edge.revive()
 
 
 def spoil_file(path: Path, rng: random.Random) -> str:

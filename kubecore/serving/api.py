@@ -50,6 +50,9 @@ class Api:
             if exc.status >= 500 and exc.status != 501:
                 logger.warning("%s %s: %s", request.method, request.path, exc.message)
             return error_answer(exc)
+        except ConnectionResetError:  # the client has gone, in the middle of its answer
+            logger.debug("%s %s: the client went away", request.method, request.path)
+            raise
         except RecursionError:
             return error_answer(bad_request("the body is nested too deeply"))
         except Exception:  # the boundary of one request: its fault must not reach the others

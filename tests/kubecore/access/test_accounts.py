@@ -232,9 +232,11 @@ async def test_a_node_gets_tokens_of_its_own_pods_only(server, admin):
 
 
 async def test_a_node_creates_mirror_pods_of_its_own_and_no_others(server, admin):
-    await admin.post("/api/v1/nodes", {"metadata": {"name": "n1"}})
+    _, own = await admin.post("/api/v1/nodes", {"metadata": {"name": "n1"}})
     node = await server.client("system:node:n1", "system:nodes")
     mirror = make_pod("static-n1", nodeName="n1")
+    owner = {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": own["metadata"]["uid"]}
+    mirror["metadata"]["ownerReferences"] = [owner]
     mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
     status, body = await node.post(f"{NAMESPACE}/pods", mirror)
     assert status == 201, body

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "--protocol", default="", help="protocolName of its devices; else the driver's name"
     )
     run.add_argument("--name", default="", help="of this mapper; else the driver's name")
+    run.add_argument("--parent", type=int, metavar="PID", help="end when this parent is gone")
     run.add_argument("--log-format", choices=("human", "json"), default="human")
     run.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
     run.set_defaults(command=_run)
@@ -54,9 +55,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from mappers.sdk.parent import end_with
     from mappers.sdk.process import MapperSettings, load_driver, serve
 
     configure_logging(json_lines=arguments.log_format == "json", level=arguments.log_level)
+    if arguments.parent is not None:
+        end_with(arguments.parent)
     driver = load_driver(arguments.driver)
     name = arguments.name or arguments.driver
     beside = Path(arguments.edge_socket).parent / f"{name}.sock"

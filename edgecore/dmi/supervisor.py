@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Self
@@ -62,7 +63,7 @@ class MapperProcesses:
         own = socket.parent / f"{driver}.sock"
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "mappers", "run", driver,
-            "--edge-socket", str(socket), "--socket", str(own),
+            "--edge-socket", str(socket), "--socket", str(own), "--parent", str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:

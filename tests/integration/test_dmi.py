@@ -1,13 +1,16 @@
 """Mappers at a real edge: a real store, real sockets, and mappers as processes of their own."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 from array import array
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -354,3 +357,42 @@ async def mapper_pid(edge_socket):
 
     await eventually(running)
     return found[0]
+
+
+KEEPER = """
+import asyncio, sys
+from edgecore.dmi.supervisor import MapperProcesses
+from edgecore.settings import DmiSettings
+asyncio.run(MapperProcesses(DmiSettings(sys.argv[1], ("virtual",))).run())
+"""
+
+
+async def test_an_edgecore_that_is_killed_leaves_no_mapper_behind(tmp_path):
+    socket = str(tmp_path / "dmi.sock")
+    keeper = await asyncio.create_subprocess_exec(sys.executable, "-c", KEEPER, socket)
+    try:
+        own = tmp_path / "virtual.sock"
+        await eventually(own.exists, timeout_s=60)  # it serves
+        (mapper,) = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text().split()
+    finally:
+        keeper.kill()
+        await keeper.wait()
+    await eventually(lambda: not _runs(int(mapper)), timeout_s=30)
+
+
+def _runs(pid):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    return False
+
+
+def test_a_mapper_is_not_run_for_a_process_that_is_not_its_parent(tmp_path):
+    command = [sys.executable, "-m", "mappers", "run", "virtual", "--parent", "1"]
+    done = subprocess.run(
+        [*command, "--edge-socket", str(tmp_path / "dmi.sock")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "armadillo-mapper: --parent: process 1 is not the parent of this one\n"

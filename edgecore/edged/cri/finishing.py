@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-FINISH_S = 10.0  # such a call takes a second even on a busy machine; an agent that ends waits no longer
+FINISH_S = (
+    10.0  # such a call takes a second even on a busy machine; an agent that ends waits no longer
+)
 
 
 async def finished(call: Coroutine[Any, Any, T], limit_s: float = FINISH_S) -> T:

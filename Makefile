@@ -16,5 +16,5 @@ faults: ; $(DEV) python -m tests.faults --seconds $(or $(SECONDS),600) --seed $(
 lint: ; $(DEV) sh -c "ruff format --check . && ruff check . && lint-imports"
 type: ; $(DEV) mypy
 proto: ; $(DEV) deploy/proto.sh
-bench: ; $(DEV) sh -c "python benchmarks/memory.py $(ARGS) && python benchmarks/sync.py $(ARGS) && python benchmarks/pods.py $(ARGS)"
+bench: ; $(DEV) sh -c "python benchmarks/memory.py $(ARGS) && python benchmarks/sync.py $(ARGS) && python benchmarks/pods.py $(ARGS) && python benchmarks/devices.py $(ARGS)"
 clean: ; @deploy/clean.sh $(ARGS)

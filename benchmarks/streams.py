@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import shutil
 import signal
 import statistics
@@ -56,13 +57,19 @@ def measure(up: Up, execs: int, seconds: float) -> list[Figure]:
 
 def start(up: Up, script: str) -> None:
     """Run the pod until it is ready."""
-    command = f'["sh", "-c", "{script}"]'
-    spec = (
-        f"{{apiVersion: v1, kind: Pod, metadata: {{name: {POD}, namespace: default}}, spec: "
-        f"{{terminationGracePeriodSeconds: 1, containers: [{{name: main, image: {IMAGE}, "
-        f"imagePullPolicy: IfNotPresent, command: {command}}}]}}}}"
-    )
-    up.kubectl("apply", "-f", "-", content=spec)
+    container = {
+        "name": "main",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", script],
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": POD, "namespace": "default"},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
+    }
+    up.kubectl("apply", "-f", "-", content=json.dumps(pod))
     up.kubectl("wait", f"pod/{POD}", "--for=condition=Ready", READY_TIMEOUT)
 
 

@@ -80,7 +80,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         node_labels=settings.node.labels,
     )
     events = NodeEvents(EventRecorder(node, time.time), store, node)
-    stats = node_stats(settings.pods, node, runtime)
+    stats = node_stats(settings.pods, node, runtime, edged)
     janitor = Janitor(settings.pods, runtime, wanted=edged.images_wanted, tell=events.tell)
     eviction = EvictionManager(
         settings.pods,
@@ -141,7 +141,9 @@ def device_interfaces(
     return [DmiServer(settings.socket, store, twins), MapperProcesses(settings)]
 
 
-def node_stats(settings: PodSettings, node: str, runtime: MeteredRuntime) -> NodeStats:
+def node_stats(
+    settings: PodSettings, node: str, runtime: MeteredRuntime, edged: Edged
+) -> NodeStats:
     """Return the node's stats: the `StatsProvider` of the kubelet endpoints."""
     collector = Collector(
         runtime,
@@ -149,6 +151,7 @@ def node_stats(settings: PodSettings, node: str, runtime: MeteredRuntime) -> Nod
         volume_root=Path(settings.root_dir) / "volumes",
         log_root=Path(settings.log_dir),
         disk_use_keep_s=settings.disk_use_interval_s,
+        claims=edged.claims,
     )
     return NodeStats(collector)
 

@@ -107,7 +107,8 @@ class PodSettings:
     container_log_links: str = "auto"
     serialize_image_pulls: bool = True  # one pull at a time on the node, as upstream
     max_parallel_image_pulls: int = 0  # if not one at a time; 0: no limit
-    # Images go, the longest unused first, when their disk is fuller than the high mark, down to the low one.
+    # Images go, the longest unused first, when their disk is fuller than the high mark, down to the low one;
+    # a high mark of 100 switches that off.
     image_gc_high_percent: int = 85
     image_gc_low_percent: int = 80
     image_min_gc_age_s: float = 120.0  # no image younger than this goes

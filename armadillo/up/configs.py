@@ -106,6 +106,10 @@ def edgecore_settings(
             "cri_socket": str(choice.cri_socket),
             "root_dir": str(node.pods),
             "log_dir": str(node.logs),
+            # A trial on somebody's own machine, whose disk may be full of other things: nothing of the trial
+            # is ended or thrown away for that.
+            "eviction_hard": {"memory.available": "100Mi"},
+            "image_gc_high_percent": 100,
             "static_dir": str(node.manifests),
         },
         "broker": {"url": "embedded", "embedded_address": f"127.0.0.1:{choice.broker_port}"},

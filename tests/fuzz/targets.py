@@ -53,6 +53,9 @@ from kubecore.schema.protobuf import MAGIC, decode_protobuf
 from kubecore.schema.protobuf import ProtobufError as KubeProtobufError
 from kubecore.serving.requests import decode_body
 from kubecore.settings import KubecoreSettings
+from kubecore.streams.channels import ChannelTranslator, SpdyError, Wanted
+from kubecore.streams.resource_metrics import parse_page
+from kubecore.streams.spdy import SpdyConnection
 from kubecore.values.jsonpath import compile_path
 from kubecore.values.selectors import SelectorError, parse_field_selector, parse_label_selector
 from synccore.asking import Asked
@@ -300,6 +303,18 @@ def enveloped(raw: bytes) -> bytes:
     return head + length + bytes([size]) + body
 
 
+def kube_streams(raw: bytes) -> None:
+    """What a kubelet and a client send on a command's connection, each half of the input; and a page of metrics."""
+    middle = len(raw) // 2
+    translator = ChannelTranslator(Wanted(stdin=True, stdout=True, stderr=True, tty=False))
+    translator.opening()
+    with suppress(SpdyError):
+        translator.from_kubelet(raw[:middle])
+    for frame in SpdyConnection().feed(translator.to_kubelet(raw[middle:])):
+        demand(getattr(frame, "stream", 3) == 3, "a client wrote to a stream that is not its input")
+    parse_page(raw.decode("utf-8", "replace"), 1.0)
+
+
 def kube_patch(raw: bytes) -> None:
     """A patch of a pod or a device: the first byte chooses its type and what it patches."""
     decoded = _decoded(raw)
@@ -344,6 +359,7 @@ TARGETS: dict[str, Target] = {
         kubeconfig,
         kube_body,
         kube_protobuf,
+        kube_streams,
         kube_patch,
         selector,
         jsonpath,

@@ -21,6 +21,7 @@ WITHOUT_PROPERTY = [
     "kube_body",
     "kube_patch",
     "kube_protobuf",
+    "kube_streams",
     "kubeconfig",
     "model",
     "settings",

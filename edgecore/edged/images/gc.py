@@ -54,6 +54,8 @@ def noted(
 
 def bytes_to_free(capacity_bytes: int, available_bytes: int, policy: ImagePolicy) -> int:
     """Return how much must go to be down at the low mark; 0 while the high one is not reached."""
+    if policy.high_percent >= 100:  # kubelet's way to switch it off
+        return 0
     used_percent = 100 - available_bytes * 100 // capacity_bytes
     if used_percent < policy.high_percent:
         return 0

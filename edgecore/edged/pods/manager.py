@@ -86,7 +86,13 @@ class Edged:
             clock=clock,
             address=address,
             runtime_id=RuntimeId(runtime),
-            provision=Provision(settings, store, runtime, machineinfo.memory_capacity_bytes()),
+            provision=Provision(
+                settings,
+                store,
+                runtime,
+                machineinfo.memory_capacity_bytes(),
+                tuple(allocatable or ()),
+            ),
             allocatable=allocatable or {},
             prober=Prober(runtime),
             admission=self.admission,
@@ -331,6 +337,21 @@ class Edged:
         """Return the names of the images of all pods here that have not ended."""
         pods = [w.pod for w in self._workers.values() if w.pod is not None and not w.has_ended]
         return {c.image for pod in pods for c in (*pod.spec.init_containers, *pod.spec.containers)}
+
+    def claims(self) -> dict[tuple[str, str], str]:
+        """Return (pod uid, volume name) -> name of the claim behind it."""
+        pods = [worker.pod for worker in self._workers.values() if worker.pod is not None]
+        found: dict[tuple[str, str], str] = {}
+        for pod in pods:
+            for volume in pod.spec.volumes:
+                if volume.persistent_volume_claim is not None:
+                    claim = volume.persistent_volume_claim.claim_name
+                elif volume.ephemeral is not None:
+                    claim = f"{pod.metadata.name}-{volume.name}"
+                else:
+                    continue
+                found[pod.metadata.uid, volume.name] = claim
+        return found
 
     def active(self) -> dict[str, PodWorker]:
         """Return the workers of the pods that could be evicted, by uid."""

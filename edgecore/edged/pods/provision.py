@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -51,9 +51,10 @@ class Provision:
         store: RecordStore,
         runtime: ContainerRuntime,
         memory_capacity_bytes: int,
+        resources: Collection[str] = (),
     ) -> None:
         self._settings, self._store, self._runtime = settings, store, runtime
-        self._memory_capacity_bytes = memory_capacity_bytes
+        self._memory_capacity_bytes, self._resources = memory_capacity_bytes, resources
         self._tree = CgroupTree()
         self._features: RuntimeFeatures | None = None
         self._driver: str | None = None  # "" where no cgroups are kept
@@ -65,6 +66,7 @@ class Provision:
             app_armor=await asyncio.to_thread(_app_armor),
             group_policy=(await self._runtime_features()).group_policy,
             pod_cgroups=bool(await self._cgroup_driver()),
+            resources=self._resources,
         )
         return admission_refusal(pod, abilities)
 

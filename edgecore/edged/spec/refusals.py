@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgecore.edged.spec.podspec import AppArmorProfile, Container, Pod
@@ -34,6 +34,9 @@ class Abilities:
     app_armor: bool = False
     group_policy: bool = False
     pod_cgroups: bool = False
+    resources: Collection[
+        str
+    ] = ()  # what it offers beside the native ones; how much is admission's
 
 
 def admission_refusal(pod: Pod, node: Abilities) -> Refusal | None:
@@ -89,7 +92,7 @@ def _refusals(pod: Pod, node: Abilities) -> Iterator[Refusal]:
         message = "resources of the whole pod need pod cgroups, which this node does not keep"
         yield Refusal("PodLevelResourcesNotSupported", message)
     yield from _unsupported_features(pod)
-    yield from _missing_devices(pod)
+    yield from _missing_devices(pod, node)
 
 
 def _unsupported_features(pod: Pod) -> Iterator[Refusal]:
@@ -106,10 +109,15 @@ def _unsupported_features(pod: Pod) -> Iterator[Refusal]:
             yield Refusal("PodFeatureUnsupported", f"{feature} is not supported by this node")
 
 
-def _missing_devices(pod: Pod) -> Iterator[Refusal]:
+def _missing_devices(pod: Pod, node: Abilities) -> Iterator[Refusal]:
     for container in _containers(pod):
         for name, amount in container.resources.limits.items():
-            if name in _NATIVE or name.startswith("hugepages-") or not parse_quantity(amount):
+            if (
+                name in _NATIVE
+                or name in node.resources
+                or name.startswith("hugepages-")
+                or not parse_quantity(amount)
+            ):
                 continue
             yield Refusal(
                 "UnexpectedAdmissionError",

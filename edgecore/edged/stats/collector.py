@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from edgecore.edged.runtime import (
     ContainerPhase,
     ContainerState,
@@ -31,6 +33,14 @@ from edgecore.edged.usage import ContainerUsage, ImageFilesystem, MeteredRuntime
 # Prefix of the folders that hold volumes, as kubelet names its plugins.
 _PLUGIN = "kubernetes.io~"
 _NODE = ""  # key of the node's own CPU reading
+
+
+class _HostPath(msgspec.Struct):
+    path: str
+
+
+class _Claimed(msgspec.Struct):
+    host_path: _HostPath
 
 
 class Collector:
@@ -165,6 +175,11 @@ class Collector:
                     in_memory = False
                 claim = claims.get((uid, place.name), "")
                 found.append(VolumeSample(place.name, kind, fs, in_memory, claim))
+        for note in _files(folder / "claims"):
+            path = _path_in(note)
+            if path is not None and path.is_dir():  # as kubelet: the whole of the disk behind it
+                fs, claim = machine.filesystem(path), claims.get((uid, note.name), "")
+                found.append(VolumeSample(note.name, "claim", fs, claim=claim))
         return sorted(found, key=lambda v: v.name)
 
     def _node(
@@ -236,6 +251,21 @@ def _folders(folder: Path) -> list[Path]:
         return [entry for entry in folder.iterdir() if entry.is_dir()]
     except OSError:  # the pod has no volumes, or has just gone
         return []
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return [entry for entry in folder.iterdir() if entry.is_file()]
+    except OSError:
+        return []
+
+
+def _path_in(note: Path) -> Path | None:
+    """Return the path of a claim's volume, out of the note that its pod's volumes keep."""
+    try:
+        return Path(msgspec.json.decode(note.read_bytes(), type=_Claimed).host_path.path)
+    except (OSError, msgspec.DecodeError):  # being written, or of another version of this program
+        return None
 
 
 def _is_tmpfs(place: Path) -> bool:

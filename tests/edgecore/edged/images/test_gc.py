@@ -38,6 +38,7 @@ def image(name, **fields):
 def test_nothing_goes_below_the_high_mark_and_above_it_down_to_the_low_one():
     assert bytes_to_free(1000, 160, POLICY) == 0  # 84 %
     assert bytes_to_free(1000, 150, POLICY) == 50  # 85 %: down to 80
+    assert bytes_to_free(1000, 0, ImagePolicy(high_percent=100)) == 0  # switched off
 
 
 def test_the_longest_unused_goes_first_and_the_young_the_used_and_the_pinned_stay():

@@ -133,3 +133,20 @@ async def test_a_taint_that_speaks_of_silence_refuses_nobody(edge):
         assert (
             edge.phase("first") == "Running"
         )  # ending running pods for a taint is the cluster's business
+
+
+async def test_a_resource_that_only_the_settings_know_is_counted(edge):
+    def asking(name, uid, count, resource="acme.com/relay"):
+        limits = {"limits": {resource: count}, "requests": {resource: count}}
+        return pod_object(name, uid, containers=[container(resources=limits)])
+
+    edge.allocatable = {**edge.allocatable, "acme.com/relay": 2}
+    async with edge.running():
+        await edge.put("Pod", asking("first", "u-1", "2"))
+        await edge.until(lambda: edge.phase("first") == "Running")
+        await edge.put("Pod", asking("second", "u-2", "1"))
+        await edge.until(lambda: edge.phase("second") == "Failed")
+        assert edge.status("second")["reason"] == "OutOfacme.com/relay"
+        await edge.put("Pod", asking("third", "u-3", "1", "acme.com/other"))
+        await edge.until(lambda: edge.phase("third") == "Failed")
+        assert edge.status("third")["reason"] == "UnexpectedAdmissionError"

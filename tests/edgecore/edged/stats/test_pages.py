@@ -58,6 +58,9 @@ async def test_the_summary_tells_of_node_and_pods(stats, runtime, clock, tmp_pat
     runtime.image_fs = ImageFilesystem(str(tmp_path), 12345, 9)
     (tmp_path / "pods/u-1/volumes/kubernetes.io~empty-dir/data").mkdir(parents=True)
     (tmp_path / "pods/u-1/volumes/kubernetes.io~empty-dir/data/f").write_bytes(b"x" * 5000)
+    store = tmp_path / "pods/u-1/claims/store"
+    store.parent.mkdir()
+    store.write_text(json.dumps({"name": "pv", "host_path": {"path": str(tmp_path)}}))
     (tmp_path / 'logs/default_we"b_u-1/app').mkdir(parents=True)
     (tmp_path / 'logs/default_we"b_u-1/app/0.log').write_bytes(b"x" * 5000)
     summary = json.loads(json.dumps(await stats.summary()))
@@ -73,7 +76,9 @@ async def test_the_summary_tells_of_node_and_pods(stats, runtime, clock, tmp_pat
     assert app["memory"]["workingSetBytes"] == 500
     assert app["rootfs"]["usedBytes"] == 4096
     assert app["logs"]["usedBytes"] >= 5000
-    (volume,) = pod["volume"]
+    volume, claimed = pod["volume"]
+    assert claimed["name"] == "store"
+    assert claimed["capacityBytes"] == node["fs"]["capacityBytes"]
     assert volume["name"] == "data"
     assert volume["pvcRef"] == {"name": "my-claim", "namespace": "default"}
     assert volume["usedBytes"] >= 5000

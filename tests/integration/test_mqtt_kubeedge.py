@@ -1,0 +1,119 @@
+"""Every topic and body of KubeEdge's device MQTT, member by member, on both brokers; and each code of an error."""
+
+import pytest
+
+from edgecore.records import Commit
+from synccore.messages import ObjectKey
+from tests.fakes.devices import MODEL, lamp, tombstone
+from tests.fakes.mqtt import report
+from tests.integration.test_mqtt_twins import ID, kind, site  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.timeout(30)
+COMMON = {"event_id", "timestamp"}
+
+
+def is_value(value, text):
+    assert set(value) == {"value", "metadata"}
+    assert value["value"] == text
+    assert set(value["metadata"]) == {"timestamp"}
+    assert isinstance(value["metadata"]["timestamp"], int)
+
+
+async def test_an_accepted_update_is_result_document_and_delta(kind, tmp_path):  # noqa: F811
+    async with site(kind, tmp_path, MODEL, lamp(power="true")) as (_, device):
+        await device.told("twin/update/delta")
+        result = await device.ask("twin/update", report("e-9", brightness="7"))
+        assert set(result) == {*COMMON, "twin"}
+        assert result["event_id"] == "e-9"
+        twin = result["twin"]["brightness"]
+        assert set(twin) == {"actual", "optional", "metadata"}
+        is_value(twin["actual"], "7")
+        assert twin["metadata"] == {"type": "int"}
+        document = await device.told("twin/update/document")
+        assert set(document) == {*COMMON, "twin"}
+        change = document["twin"]["brightness"]
+        assert set(change) == {"last", "current"}
+        assert change["last"] is None
+        for versions in ("expected_version", "actual_version"):
+            assert set(change["current"][versions]) == {"cloud", "edge"}
+
+
+async def test_a_delta_holds_what_differs_and_the_twins_that_expect_something(kind, tmp_path):  # noqa: F811
+    async with site(kind, tmp_path, MODEL, lamp(power="true", brightness="5")) as (_, device):
+        delta = await device.told("twin/update/delta")
+        assert set(delta) == {*COMMON, "twin", "delta"}
+        assert delta["delta"] == {"power": "true", "brightness": "5"}
+        assert set(delta["twin"]) == {"power", "brightness"}
+        is_value(delta["twin"]["power"]["expected"], "true")
+
+
+async def test_twin_get_returns_all_twins_without_versions(kind, tmp_path):  # noqa: F811
+    async with site(kind, tmp_path, MODEL, lamp(power="true")) as (_, device):
+        await device.ask("twin/update", report(brightness="7"))
+        result = await device.ask("twin/get", {"event_id": "g", "timestamp": 1})
+        assert set(result) == {*COMMON, "twin"}
+        assert set(result["twin"]) == {"power", "brightness"}
+        assert all("expected_version" not in twin for twin in result["twin"].values())
+
+
+@pytest.mark.parametrize("state", ["online", "OFFLINE", "ok", "Unknown", "unhealthy"])
+async def test_state_update_is_answered_with_the_device(kind, tmp_path, state):  # noqa: F811
+    async with site(kind, tmp_path, MODEL, lamp()) as (_, device):
+        result = await device.ask("state/update", {"event_id": "s", "state": state})
+        assert set(result) == {*COMMON, "device"}
+        assert set(result["device"]) == {"name", "state", "lastOnlineTime"}
+        assert (result["device"]["name"], result["device"]["state"]) == ("lamp-01", state.lower())
+        online = state.lower() in ("online", "ok")
+        assert bool(result["device"]["lastOnlineTime"]) == online
+
+
+async def test_membership_is_listed_and_told(kind, tmp_path):  # noqa: F811
+    async with site(kind, tmp_path, MODEL, lamp()) as (store, device):
+        listed = await device.ask("membership/get", {"event_id": "m"})
+        assert set(listed) == {*COMMON, "devices"}
+        (member,) = listed["devices"]
+        assert set(member) == {"id", "name", "description", "state", "last_online", "attributes"}
+        await store.commit(Commit(deltas=[tombstone(ObjectKey("Device", "default", "lamp-01"))]))
+        told = await device.told("membership/updated")
+        assert set(told) == {*COMMON, "added_devices", "removed_devices"}
+        assert (told["added_devices"], told["removed_devices"]) == (None, [{"id": ID}])
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        (b"{", 400, "bad request body"),
+        (b'{"twin":{"power":{"actual":{"value":"\xff"}}}}', 400, "bad request body"),
+        ({"event_id": "x"}, 400, "`twin` is missing"),
+        (report("x", power="yes"), 400, "'yes' is not a BOOLEAN"),
+        (report("x", hue="1"), 400, "property 'hue'"),
+        (report("x", brightness="101"), 400, "more than the maximum of 100"),
+        ({"event_id": "x", "twin": {"power": {"actual": {"value": True}}}}, 400, "bad request"),
+        (b'{"twin":{"power":{"actual":{"value":"' + b"x" * (1 << 20) + b'"}}}}', 400, "limit of"),
+    ],
+)
+async def test_a_bad_request_has_code_and_reason_and_changes_nothing(
+    kind, tmp_path, body, code, said  # noqa: F811
+):  # fmt: skip
+    async with site(kind, tmp_path, MODEL, lamp()) as (_, device):
+        error = await device.ask("twin/update", body)
+        assert set(error) == {*COMMON, "code", "reason"}
+        assert (error["code"], said in error["reason"]) == (code, True), error["reason"]
+        assert (await device.ask("twin/get", {}))["twin"] == {}
+
+
+async def test_an_unknown_device_is_404(kind, tmp_path):  # noqa: F811
+    async with site(kind, tmp_path) as (_, device):
+        error = await device.ask("twin/update", report("x", power="true"))
+        assert (error["code"], error["event_id"]) == (404, "x")
+        assert "default/lamp-01: is not a device of node edge-1" in error["reason"]
+
+
+async def test_strings_may_be_any_text(kind, tmp_path):  # noqa: F811
+    model = {**MODEL, "spec": {"properties": [{"name": "say", "type": "STRING"}]}}
+    device_object = lamp()
+    device_object["spec"]["properties"] = [{"name": "say"}]
+    text = '{"größe": "ü 漢 😀"} with spaces, \u2028 and "quotes"'
+    async with site(kind, tmp_path, model, device_object) as (_, device):
+        result = await device.ask("twin/update", report("x", say=text))
+        assert result["twin"]["say"]["actual"]["value"] == text

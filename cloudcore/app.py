@@ -10,7 +10,7 @@ from cloudcore.cloudhub.asks import AskRouter
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.server import CloudHub
 from cloudcore.devicecontroller.controller import DeviceController
-from cloudcore.edgecontroller import tokens
+from cloudcore.edgecontroller import nodefacts, tokens
 from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
 from cloudcore.edgecontroller.reports import NodeApi
 from cloudcore.edgecontroller.upstream import NodeReports
@@ -78,7 +78,12 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             fence=fence,
             samples=fanout,
             watcher=proxy,
-            asks=AskRouter({tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer}),
+            asks=AskRouter(
+                {
+                    tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer,
+                    nodefacts.KIND: nodefacts.NodeFacts(nodes_informer(informers)).answer,
+                }
+            ),
         )
         proxy.reach(hub)
         await run_components(

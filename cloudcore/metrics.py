@@ -29,6 +29,12 @@ losses = Counter(
 samples = Counter("armadillo_samples", "Readings that came in blocks.")
 sample_blocks = Counter("armadillo_sample_blocks", "Blocks of readings.")
 api_requests = Counter("armadillo_api_requests", "Kubernetes API requests.", ["verb", "code"])
+device_writes = Counter(
+    "armadillo_device_writes", "Writes of Device status, by what changed.", ["what"]
+)
+device_write_rate = Gauge(
+    "armadillo_device_writes_allowed", "Writes of Device status a second that the API server takes."
+)
 relists = Counter("armadillo_relists", "Complete lists of one resource.", ["resource"])
 watch_restarts = Counter("armadillo_watch_restarts", "Watches started.", ["resource"])
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import socket
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from edgecore.edged.eviction.manager import EvictionManager
 from edgecore.edged.images.janitor import Janitor
 from edgecore.edged.kubelet.documents import Documents
 from edgecore.edged.kubelet.server import KubeletServer
+from edgecore.edged.logs.rotator import LogRotator
 from edgecore.edged.node.reporter import NodeReporter, node_address, node_resources
 from edgecore.edged.pods.events import EventRecorder, EventSubject, NodeEvents
 from edgecore.edged.pods.manager import Edged
@@ -45,6 +48,13 @@ _CRI_PROGRAMS = ("containerd", "crio")
 
 def main() -> int:
     """Run edgecore; return the exit status."""
+    if sys.argv[1:2] == ["broker"]:
+        from edgecore.eventbus.access_cli import main as broker
+
+        return broker(sys.argv[2:])
+    if sys.argv[1:2] == ["mapper"]:
+        # Another program, which this one must not import: it takes over this process.
+        os.execv(sys.executable, [sys.executable, "-m", "mappers", *sys.argv[2:]])  # noqa: S606
     return run_daemon("edgecore", EdgeSettings, serve)
 
 
@@ -106,6 +116,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         edged,
         eviction,
         janitor,
+        LogRotator(settings.pods, runtime),
         reporter,
         hub,
         MetricsServer(settings.metrics, store.refresh_gauges),

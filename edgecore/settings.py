@@ -100,6 +100,11 @@ class PodSettings:
     cri_socket: str = "/run/containerd/containerd.sock"
     root_dir: str = "/var/lib/armadillo/pods"  # volumes, generated /etc/hosts, process sandboxes
     log_dir: str = "/var/log/pods"
+    container_log_max_size: str = "10Mi"  # a log this big is put aside, as upstream
+    container_log_max_files: int = 5  # of one container, the one in use counted
+    container_log_period_s: float = 10.0  # between two looks at all logs
+    # Links to all logs, for log shippers: a folder, "" for none; auto: /var/log/containers beside /var/log/pods.
+    container_log_links: str = "auto"
     serialize_image_pulls: bool = True  # one pull at a time on the node, as upstream
     max_parallel_image_pulls: int = 0  # if not one at a time; 0: no limit
     # Images go, the longest unused first, when their disk is fuller than the high mark, down to the low one.
@@ -119,7 +124,7 @@ class PodSettings:
     # Kernel parameters beyond the safe ones that pods may set in their own namespaces; `net.core.*` is a prefix.
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     seccomp_dir: str = "/var/lib/kubelet/seccomp"  # Localhost profiles; tools for them write there
-    # Below it lies `kubepods`, with a cgroup per class of service and pod; off: containers lie where the runtime
+    # Below it lies `kubepods`, with a cgroup per class of service and pod; none: containers lie where the runtime
     # puts them, and a pod as a whole has no limit.
     cgroup_root: str = "/"
     cgroup_driver: str = "auto"  # auto | cgroupfs | systemd; auto: as the runtime says
@@ -127,6 +132,7 @@ class PodSettings:
     # Paths of the node that pods may see (hostPath, local volumes), with all below them; "/" is everything, as
     # upstream's kubelet has it. Links are followed before a path is judged.
     allowed_host_paths: tuple[str, ...] = ("/",)
+    static_dir: str = "/etc/armadillo/manifests"  # pods of the node's own; it need not exist
     # What pods may not use, by resource (cpu, memory, ephemeral-storage, hugepages): the system's, and this agent's.
     system_reserved: dict[str, str] = field(default_factory=dict)
     kube_reserved: dict[str, str] = field(default_factory=dict)
@@ -161,6 +167,8 @@ class PodSettings:
     def __post_init__(self) -> None:
         """Refuse an unknown runtime."""
         require_one_of("pods.runtime", self.runtime, ("auto", "cri", "process"))
+        if self.container_log_max_files < 2:
+            raise ValueError("pods.container_log_max_files: less than 2")
         low, high = self.image_gc_low_percent, self.image_gc_high_percent
         if not 0 <= low < high <= 100:
             raise ValueError(
@@ -169,10 +177,10 @@ class PodSettings:
             )
         drivers = ("auto", "cgroupfs", "systemd")
         require_one_of("pods.cgroup_driver", self.cgroup_driver, drivers)
-        if self.cgroup_root != "off" and (
+        if self.cgroup_root != "none" and (
             not self.cgroup_root.startswith("/") or ".." in self.cgroup_root.split("/")
         ):
-            raise ValueError("pods.cgroup_root: neither off nor an absolute path")
+            raise ValueError("pods.cgroup_root: neither none nor an absolute path")
         if self.pids_limit < 0:
             raise ValueError("pods.pids_limit: less than 0")
         for number, address in enumerate(self.cluster_dns):
@@ -188,6 +196,9 @@ class BrokerSettings:
 
     url: str = "embedded"  # embedded | mqtt://[user:password@]host:port
     embedded_address: str = "127.0.0.1:1883"  # loopback only: it speaks plain text
+    # Of the embedded broker: users and hashes, from `edgecore broker acl`; a device may touch its own topics only.
+    # Empty: whoever reaches the port may touch everything.
+    password_file: str = ""
     reconnect_max_s: float = 10.0
 
 

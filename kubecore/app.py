@@ -9,9 +9,11 @@ from pathlib import Path
 from corekit.daemon import run_daemon
 from corekit.errors import ConfigError
 from corekit.lifecycle import Component, run_components
+from kubecore.access.accounts import Accounts
 from kubecore.controllers.bootstrap import Bootstrap
 from kubecore.controllers.cleanup import Cleanup
 from kubecore.controllers.garbage import GarbageCollector
+from kubecore.controllers.namespacedefaults import NamespaceDefaults
 from kubecore.controllers.nodelifecycle import NodeLifecycle
 from kubecore.controllers.orphans import OrphanedPods
 from kubecore.controllers.scheduler import Scheduler
@@ -19,6 +21,7 @@ from kubecore.controllers.volumebinder import VolumeBinder
 from kubecore.kinds.registry import Registry
 from kubecore.objects.client import Objects
 from kubecore.objects.operations import Operations
+from kubecore.objects.pod_accounts import PodAccounts
 from kubecore.objects.watching import WatchHub
 from kubecore.serving.api import Api
 from kubecore.serving.server import ApiServer
@@ -26,17 +29,25 @@ from kubecore.settings import KubecoreSettings
 from kubecore.storage.errors import StoreOpenError
 from kubecore.storage.store import Store
 from kubecore.streams.kubelet import KubeletClient
+from kubecore.streams.scraper import Scraper
 
 
 def components(settings: KubecoreSettings) -> list[Component]:
     """Return kubecore's parts in dependency order; the last one listens."""
     store = Store(Path(settings.store.path))
     registry, hub = Registry(), WatchHub(store)
-    operations = Operations(store, registry, hub)
+    pod_accounts = PodAccounts(store, mount_tokens=settings.accounts.mount_tokens)
+    operations = Operations(store, registry, hub, pod_accounts)
     objects, kubelets = Objects(operations), KubeletClient(settings.kubelet)
+    key_file = Path(settings.store.path).with_name("service-accounts.key")
+    accounts = Accounts(settings.accounts, store, registry, key_file)
+    scraper = Scraper(store, kubelets)
+    root_ca = Path(settings.accounts.root_ca_file or settings.serve.client_ca_file)
     return [
         store,
         Bootstrap(store, registry, hub, objects),
+        accounts,
+        NamespaceDefaults(objects, root_ca),
         Cleanup(objects),
         GarbageCollector(store, objects),
         NodeLifecycle(objects, settings.controllers),
@@ -44,7 +55,8 @@ def components(settings: KubecoreSettings) -> list[Component]:
         Scheduler(objects),
         VolumeBinder(objects),
         kubelets,
-        ApiServer(settings.serve, Api(operations, kubelets), hub),
+        scraper,
+        ApiServer(settings.serve, Api(operations, kubelets, accounts, scraper), hub),
     ]
 
 

@@ -34,6 +34,17 @@ class StoreSettings:
 
 
 @dataclass(frozen=True)
+class AccountSettings:
+    """Service accounts and their tokens."""
+
+    issuer: str = "https://kubernetes.default.svc.cluster.local"
+    key_file: str = ""  # empty: service-accounts.key beside the database; made at first start
+    root_ca_file: str = ""  # for pods to know this server by; empty: serve.client_ca_file
+    # Whether pods are given a token unless they say otherwise, as upstream. Off where pods cannot have volumes.
+    mount_tokens: bool = True
+
+
+@dataclass(frozen=True)
 class ControllerSettings:
     """Scheduler and node lifecycle."""
 
@@ -49,5 +60,6 @@ class KubecoreSettings:
     serve: ServeSettings = field(default_factory=ServeSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     kubelet: KubeletSettings = field(default_factory=KubeletSettings)
+    accounts: AccountSettings = field(default_factory=AccountSettings)
     controllers: ControllerSettings = field(default_factory=ControllerSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -16,6 +16,7 @@ class Certificates:
 
     ca_file: Path
     kubecore: KeyPair
+    kubelet_client: KeyPair  # of kubecore, which calls nodes back with it
     cloudcore: KeyPair
     admin: KeyPair
     cloudcore_client: KeyPair
@@ -40,6 +41,8 @@ def issue_certificates(folder: Path, nodes: Sequence[str]) -> Certificates:
     return Certificates(
         ca_file=authority.pair.cert_file,
         kubecore=issue("kubecore", "kubecore", hosts=here),
+        # As kubeadm names it. Its rights are those of the role system:kubelet-api-admin, and no more.
+        kubelet_client=issue("kubelet-client", "kube-apiserver-kubelet-client"),
         cloudcore=issue("cloudcore", "cloudcore", hosts=here),
         admin=issue("admin", "kubernetes-admin", ("system:masters",)),
         cloudcore_client=issue("cloudcore-client", "armadillo:cloudcore", ("armadillo:cloudcore",)),

@@ -17,6 +17,8 @@ from armadillo.up.state import NodeLayout, StateLayout
 Tree = dict[str, Any]
 # For as many nodes as fit on one machine; one that is taken is passed over.
 PROXY_PORTS = 64
+# A unix socket's path has 107 characters; a mapper's name of some length goes behind the folder's.
+MAX_SOCKET_FOLDER_CHARS = 80
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,11 @@ class NodeChoice:
     address: str
 
 
-def kubecore_settings(layout: StateLayout, certificates: Certificates, port: int) -> Tree:
-    """Return kubecore's settings."""
+def kubecore_settings(
+    layout: StateLayout, certificates: Certificates, port: int, *, mount_tokens: bool
+) -> Tree:
+    """Return kubecore's settings. Shapes: mount_tokens: whether pods can have the volume of a token."""
+    kubelet = certificates.kubelet_client
     return {
         "serve": {
             "address": f"127.0.0.1:{port}",
@@ -39,6 +44,12 @@ def kubecore_settings(layout: StateLayout, certificates: Certificates, port: int
             "client_ca_file": str(certificates.ca_file),
         },
         "store": {"path": str(layout.kubecore / "kubecore.db")},
+        "kubelet": {
+            "client_cert_file": str(kubelet.cert_file),
+            "key_file": str(kubelet.key_file),
+            "ca_file": str(certificates.ca_file),
+        },
+        "accounts": {"mount_tokens": mount_tokens},
     }
 
 
@@ -95,9 +106,18 @@ def edgecore_settings(
             "cri_socket": str(choice.cri_socket),
             "root_dir": str(node.pods),
             "log_dir": str(node.logs),
+            "static_dir": str(node.manifests),
         },
         "broker": {"url": "embedded", "embedded_address": f"127.0.0.1:{choice.broker_port}"},
+        "dmi": _dmi(node),
     }
+
+
+def _dmi(node: NodeLayout) -> Tree:
+    """Return where mappers register, with the one of simulated devices; without, where the path is too long for it."""
+    if len(str(node.dmi_socket.parent)) > MAX_SOCKET_FOLDER_CHARS:
+        return {"socket": "", "mappers": []}
+    return {"socket": str(node.dmi_socket), "mappers": ["virtual"]}
 
 
 def write_settings(path: Path, tree: Tree) -> Path:

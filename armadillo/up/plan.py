@@ -108,7 +108,9 @@ def _write(plan: Plan) -> None:
             )
         configs.write_settings(
             layout.kubecore / "kubecore.yaml",
-            configs.kubecore_settings(layout, certificates, ports["kubecore"]),
+            configs.kubecore_settings(
+                layout, certificates, ports["kubecore"], mount_tokens=plan.runtime != "process"
+            ),
         )
     cloud = configs.cloudcore_settings(
         certificates,

@@ -40,9 +40,19 @@ class NodeLayout:
         return self.root / "pods"
 
     @property
+    def manifests(self) -> Path:
+        """Its static pods."""
+        return self.root / "manifests"
+
+    @property
     def logs(self) -> Path:
         """Container logs."""
         return self.root / "logs"
+
+    @property
+    def dmi_socket(self) -> Path:
+        """Where mappers of leaf devices register."""
+        return self.root / "dmi.sock"
 
 
 @dataclass(frozen=True)

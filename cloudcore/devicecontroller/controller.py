@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+from cloudcore import metrics
 from cloudcore.devicecontroller.acceptance import Refs, condition_patch, judge, refs_of
 from cloudcore.devicecontroller.reports import Verdict, after_error
 from cloudcore.devicecontroller.seams import Cache, DeviceApi
@@ -114,6 +115,7 @@ class DeviceController:
             return
         path = DEVICES.path(obj.key, "status") + f"?fieldManager={FIELD_MANAGER}"
         await self._api.patch(path, patch, content_type=MERGE_PATCH)
+        metrics.device_writes.labels("conditions").inc()
         logger.info("%s: %s: %s", obj.key, judgement.reason, judgement.message)
 
     def _device_changed(self, obj: KubeObject) -> None:

@@ -7,6 +7,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import Self
 
+from cloudcore import metrics
+from cloudcore.devicecontroller.rate import WriteRate
 from cloudcore.devicecontroller.reports import (
     RefusedReportError,
     Verdict,
@@ -53,6 +55,7 @@ class StatusWriter:
         self._busy: set[ObjectKey] = set()
         self._due = asyncio.Event()
         self._ready: list[ObjectKey] = []
+        self._rate = WriteRate()
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
         self._fault = RepeatedFault(logger, "device status cannot be written")
 
@@ -130,9 +133,7 @@ class StatusWriter:
                 obj = await self._read(delta.key)  # the cache may be behind the node
             check_reporter(obj, delta.uid, taken.node)
             path = DEVICES.path(delta.key, "status") + f"?fieldManager={FIELD_MANAGER}"
-            await self._api.patch(
-                path, status_patch(delta.uid, delta.body), content_type=MERGE_PATCH
-            )
+            await self._write(path, status_patch(delta.uid, delta.body))
         except (RefusedReportError, ValueError) as exc:
             logger.warning("report of %s dropped: %s", delta.key, exc, extra={"node": taken.node})
             return None
@@ -140,6 +141,20 @@ class StatusWriter:
             return self._judge(taken, exc, backoff)
         self._fault.cleared()
         return None
+
+    async def _write(self, path: str, patch: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._rate.delay_s(loop.time()))
+        begun_s = loop.time()
+        try:
+            await self._api.patch(path, patch, content_type=MERGE_PATCH)
+        except KubeApiError as exc:
+            if exc.retryable:
+                self._rate.refused(loop.time())
+            raise
+        self._rate.answered(loop.time() - begun_s, loop.time())
+        metrics.device_writes.labels("twins").inc()
+        metrics.device_write_rate.set(self._rate.per_s)
 
     def _judge(self, taken: _Waiting, exc: KubeApiError, backoff: Backoff) -> float | None:
         verdict = after_error(exc)

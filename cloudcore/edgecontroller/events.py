@@ -27,6 +27,7 @@ class _Involved(msgspec.Struct):
 class _EventReport(msgspec.Struct, rename="camel"):
     metadata: _Metadata
     involved_object: _Involved
+    message: str = ""
     count: int = 1
     last_timestamp: str | None = None
 
@@ -60,7 +61,14 @@ class EventWriter:
         return "written"
 
     async def _store(self, node: str, delta: Delta, report: _EventReport) -> None:
-        counted = encode({"count": report.count, "lastTimestamp": report.last_timestamp})
+        # The message too: an event that stands for many similar ones says what the last one was.
+        counted = encode(
+            {
+                "count": report.count,
+                "message": report.message,
+                "lastTimestamp": report.last_timestamp,
+            }
+        )
         path, collection = EVENTS.path(delta.key), EVENTS.within(delta.key.namespace)
         if report.count <= 1:
             try:

@@ -9,7 +9,7 @@ import msgspec
 from cloudcore.kube.decoding import decode
 from synccore.messages import ObjectKey
 
-# Written by the kubelet for pods from its own files: an edge node makes no such pods and must run none.
+# On pods that stand for pods from a node's own files. Their node knows them by it, and runs none of them.
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 
 
@@ -133,9 +133,9 @@ _device_decoder = msgspec.json.Decoder(_Device)
 def place_pod(body: bytes) -> Placement:
     """Return where a Pod belongs. Raises: msgspec.DecodeError: a field has another type."""
     pod = decode(_pod_decoder, body)
-    if MIRROR_ANNOTATION in (pod.metadata.annotations or {}):
-        return Placement(None, frozenset())
     spec, names = pod.spec, _Names()
+    if MIRROR_ANNOTATION in (pod.metadata.annotations or {}):
+        return Placement(spec.node_name or None, frozenset())
     for container in (
         *(spec.containers or ()),
         *(spec.init_containers or ()),

@@ -16,6 +16,7 @@ from cloudcore.edgecontroller.controller import nodes_informer, pods_informer
 from cloudcore.edgecontroller.events import EventWriter
 from cloudcore.edgecontroller.leases import LeaseWriter
 from cloudcore.edgecontroller.losses import LossWriter
+from cloudcore.edgecontroller.mirrors import MirrorWriter
 from cloudcore.edgecontroller.nodes import Endpoint, NodeWriter
 from cloudcore.edgecontroller.pods import PodWriter
 from cloudcore.edgecontroller.reports import NodeApi, RefusedError
@@ -44,12 +45,12 @@ class _Writer(Protocol):
 
 
 class NodeReports:
-    """The sink for Lease, Node, Pod, Event and Loss reports (`KINDS`); all are written with the node's own rights.
+    """The sink for Lease, Node, Pod, MirrorPod, Event and Loss reports (`KINDS`); all are written with the node's own rights.
 
     Writes of one key happen in the order they were handed over, whatever is retried.
     """
 
-    KINDS = ("Lease", "Node", "Pod", "Event", "Loss")
+    KINDS = ("Lease", "Node", "Pod", "MirrorPod", "Event", "Loss")
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class NodeReports:
             "Lease": LeaseWriter(NodeApi(urgent or client), nodes),
             "Node": NodeWriter(api, nodes, database_of, endpoint_of),
             "Pod": PodWriter(api, pods),
+            "MirrorPod": MirrorWriter(api),
             "Event": EventWriter(api, pods, informers.of(DEVICES)),
             "Loss": LossWriter(api),
         }

@@ -6,7 +6,7 @@ The words follow CRI: a sandbox holds a pod's containers. Ids are the runtime's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -306,6 +306,12 @@ class ContainerRuntime(Protocol):
 
     async def sandbox(self, pod_uid: str) -> list[SandboxState]:
         """Return the sandboxes of one pod, newest first."""
+
+    def events(self) -> AsyncIterator[str]:
+        """Yield the uid of each pod that changed; end at once in a runtime that tells none.
+
+        What it yields is a hint: some may be lost, and uids of others' pods are among them.
+        """
 
     async def run_sandbox(self, config: SandboxConfig) -> str:
         """Make and start a sandbox; return its id. Raises: ContainerStartError."""

@@ -1,6 +1,7 @@
-"""amqtt's broker with the two changes that devices need; importing this module costs 4 MiB.
+"""amqtt's broker with the three changes that devices need; importing this module costs 4 MiB.
 
-amqtt closes the connection of a client that publishes to a topic with a leading `$`. MQTT leaves such topics
+A device may be kept to its own topics: amqtt's plugins are not asked about `$hw/` topics and last wills, so this is not
+one. amqtt closes the connection of a client that publishes to a topic with a leading `$`. MQTT leaves such topics
 to the server's purposes, and this server's purpose is `$hw/`. The overridden method is private to amqtt, so
 `tests/integration/test_mqtt_brokers.py` is what says that a newer amqtt still calls it.
 """
@@ -8,11 +9,15 @@ to the server's purposes, and this server's purpose is `$hw/`. The overridden me
 from __future__ import annotations
 
 import asyncio
+import hmac
 from typing import Any
 
 from amqtt.broker import Broker
+from amqtt.contexts import Action
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
+
+from edgecore.eventbus.access import AGENT, may, password_fits
 
 DEVICE_TOPICS = "$hw/"
 # Half of the 1,024 descriptors a process usually may have; further devices wait. A larger site runs mosquitto.
@@ -20,7 +25,64 @@ MAX_CONNECTIONS = 512
 
 
 class DeviceBroker(Broker):  # type: ignore[misc]
-    """An amqtt broker that carries `$hw/...` topics between its clients, and closes what it has opened."""
+    """An amqtt broker that carries `$hw/...` topics between its clients, and closes what it has opened.
+
+    Shapes:  passwords: hash by user, the only users there are; None: whoever reaches the port may do everything.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], passwords: dict[str, str] | None, agent_secret: str
+    ) -> None:
+        super().__init__(config)
+        self._passwords, self._agent_secret = passwords, agent_secret
+        self._owners: dict[str, str] = {}  # who came first with a client id: nobody else may
+
+    async def _authenticate(self, session: Session, listener: Any) -> bool:
+        if self._passwords is None:
+            allowed: bool = await super()._authenticate(session, listener)
+            return allowed
+        user, password = session.username or "", session.password or ""
+        if user == AGENT:
+            good = hmac.compare_digest(password.encode(), self._agent_secret.encode())
+        else:
+            good = user in self._passwords and password_fits(self._passwords[user], password)
+        if not good or self._owners.setdefault(session.client_id, user) != user:
+            return False
+        session.is_anonymous = False
+        return True
+
+    async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
+        if self._passwords is None:
+            allowed: bool = await super()._topic_filtering(session, topic, action)
+            return allowed
+        return may(session.username or "", topic)
+
+    async def _broadcast_message(
+        self,
+        session: Session | None,
+        topic: str | None,
+        data: bytes | bytearray | None,
+        force_qos: int | None = None,
+    ) -> None:
+        # Here and not only where a message comes in: a last will is published without being asked about.
+        if self._allows(session, topic):
+            await super()._broadcast_message(session, topic, data, force_qos)
+
+    async def retain_message(
+        self,
+        source_session: Session | None,
+        topic_name: str | None,
+        data: bytes | bytearray | None,
+        qos: int | None = None,
+    ) -> None:
+        """Keep a message for who subscribes later, if its sender may publish it."""
+        if self._allows(source_session, topic_name):
+            await super().retain_message(source_session, topic_name, data, qos)
+
+    def _allows(self, session: Session | None, topic: str | None) -> bool:
+        if self._passwords is None or session is None:
+            return True
+        return may(session.username or "", topic or "")
 
     async def stream_connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
@@ -50,9 +112,12 @@ class DeviceBroker(Broker):  # type: ignore[misc]
         return True
 
 
-def make_broker(bind: str) -> Broker:
-    """Return a broker that will listen on `bind`, in memory only, open to everybody on the machine."""
+def make_broker(
+    bind: str, passwords: dict[str, str] | None = None, agent_secret: str = ""
+) -> Broker:
+    """Return a broker that will listen on `bind`, in memory only; without passwords open to everybody here."""
     allow = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
     # The default plugins log every packet and publish $SYS topics; neither is wanted on a gateway.
     listener = {"type": "tcp", "bind": bind, "max_connections": MAX_CONNECTIONS}
-    return DeviceBroker({"listeners": {"default": listener}, "plugins": allow})
+    config = {"listeners": {"default": listener}, "plugins": allow}
+    return DeviceBroker(config, passwords, agent_secret)

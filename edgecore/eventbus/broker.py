@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from corekit.backoff import Backoff
 from corekit.errors import SETTINGS, ConfigError
 from corekit.logs import RepeatedFault
+from edgecore.eventbus.access import read_passwords
 from edgecore.eventbus.bus import broker_address
 from edgecore.settings import BrokerSettings
 
@@ -31,6 +33,7 @@ class EmbeddedBroker:
     def __init__(self, settings: BrokerSettings) -> None:
         self._address = broker_address(settings)
         _require_loopback(self._address.host)
+        self._passwords = _read_password_file(settings.password_file)
         self._backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S)
         spoken = f"{self._address.host}:{self._address.port}"
         self._fault = RepeatedFault(logger, f"embedded mqtt broker on {spoken}")
@@ -64,7 +67,11 @@ class EmbeddedBroker:
 
         _quiet_amqtt()
         host, port = self._address.host, self._address.port
-        broker = make_broker(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        broker = make_broker(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+            self._passwords,
+            self._address.password or "",
+        )
         try:
             await broker.start()
         except BrokerError as exc:
@@ -77,6 +84,16 @@ def _quiet_amqtt() -> None:
     # amqtt says three lines per connection at INFO, and at ERROR what is our own retry.
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     logging.getLogger("transitions").setLevel(logging.WARNING)
+
+
+def _read_password_file(name: str) -> dict[str, str] | None:
+    if not name:
+        return None
+    try:
+        return read_passwords(Path(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        problem = exc.strerror if isinstance(exc, OSError) else str(exc)
+        raise ConfigError(SETTINGS, "broker.password_file", f"{name}: {problem}") from exc
 
 
 def _require_loopback(host: str) -> None:

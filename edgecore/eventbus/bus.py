@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from typing import Self
 
 from corekit.backoff import Backoff
 from corekit.errors import SETTINGS, ConfigError
 from corekit.logs import RepeatedFault
 from edgecore.eventbus import topics
+from edgecore.eventbus.access import AGENT
 from edgecore.eventbus.coalescing import coalesce
 from edgecore.eventbus.inbox import Arrived, Inbox
 from edgecore.eventbus.link import (
@@ -26,6 +28,8 @@ from edgecore.settings import BrokerSettings
 logger = logging.getLogger(__name__)
 
 BACKOFF_MIN_S = 0.1
+# How the agent proves itself to its own broker, which lives in the same process and nowhere else.
+_AGENT_SECRET = secrets.token_urlsafe(16)
 
 
 class EventBus:
@@ -121,6 +125,8 @@ def broker_address(settings: BrokerSettings) -> BrokerAddress:
         raise ConfigError(
             SETTINGS, "broker.embedded_address", f"{settings.embedded_address!r} is not host:port"
         )
+    if settings.password_file:
+        return BrokerAddress(host.strip("[]"), int(port), AGENT, _AGENT_SECRET)
     return BrokerAddress(host.strip("[]"), int(port))
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from aiohttp import web
 
+from kubecore.access.errors import TokenError
 from kubecore.access.target import Target
 from kubecore.errors import ApiStatusError, bad_request
+
+logger = logging.getLogger(__name__)
 
 AUTHENTICATED = "system:authenticated"
 MASTERS = "system:masters"
@@ -21,21 +25,26 @@ class User:
 
     name: str
     groups: tuple[str, ...]
+    uid: str = ""
+    extra: dict[str, list[str]] = field(default_factory=dict, compare=False)
 
 
-def user_of(request: web.Request) -> User:
-    """Return the user in the client's certificate: CN is the name, each O a group.
+class TokenHolders(Protocol):
+    """What knows bearer tokens; `kubecore.access.accounts.Accounts` does."""
 
-    Raises:  ApiStatusError 401: no certificate. One of a foreign authority never gets past the TLS handshake.
+    def user(self, token: str) -> tuple[User, list[str]]:
+        """Return whose token it is, and its audiences. Raises:  TokenError."""
+
+
+def user_of(request: web.Request, holders: TokenHolders) -> User:
+    """Return the user in the client's certificate (CN is the name, each O a group), or the holder of its token.
+
+    Raises:  ApiStatusError 401: neither. A foreign certificate never gets past the TLS handshake.
     """
     transport = request.transport
     certificate: Any = transport and transport.get_extra_info("peercert")
     if not certificate:
-        raise ApiStatusError(
-            401,
-            "Unauthorized",
-            "Unauthorized: this server knows its clients by certificate, and none came",
-        )
+        return _holder(request, holders)
     subject = [pair for rdn in certificate.get("subject", ()) for pair in rdn]
     names = [value for key, value in subject if key == "commonName"]
     if not names or not names[0]:
@@ -44,6 +53,18 @@ def user_of(request: web.Request) -> User:
         )
     groups = [value for key, value in subject if key == "organizationName"]
     return User(names[0], (*groups, AUTHENTICATED))
+
+
+def _holder(request: web.Request, holders: TokenHolders) -> User:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    problem = "this server knows its clients by certificate or service account token, and none came"
+    if scheme.lower() == "bearer" and token.strip():
+        try:
+            return holders.user(token.strip())[0]
+        except TokenError as exc:
+            logger.info("token refused: %s", exc)
+            problem = "the token is not valid"  # why is for the log: the client may be guessing
+    raise ApiStatusError(401, "Unauthorized", f"Unauthorized: {problem}")
 
 
 def impersonated(request: web.Request) -> tuple[User | None, list[Target]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,24 @@ _STORAGES = tuple(
     for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
 )
 # What a client has to read before it can ask for anything; holds no object.
-_ASK_ABOUT_ONESELF = ("create", "authorization.k8s.io", "selfsubjectaccessreviews")
-_OPEN_PATHS = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
+_ASK_ABOUT_ONESELF = frozenset(
+    {
+        ("authorization.k8s.io", "selfsubjectaccessreviews"),
+        ("authorization.k8s.io", "selfsubjectrulesreviews"),
+        ("authentication.k8s.io", "selfsubjectreviews"),
+    }
+)
+_OPEN_PATHS = (
+    "/.well-known/openid-configuration",
+    "/openid/v1/jwks",
+    "/api",
+    "/apis",
+    "/openapi",
+    "/version",
+    "/healthz",
+    "/livez",
+    "/readyz",
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,28 @@ class Rule:
         return bool(self.resources & wanted) and (not self.names or target.name in self.names)
 
 
+_ALL = frozenset({"*"})
+_NO_NAMES: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+_EVERYTHING = Rule(_ALL, _ALL, _ALL, frozenset(), _ALL)
+_OPEN = Rule(
+    frozenset({"get"}),
+    frozenset(),
+    frozenset(),
+    frozenset(),
+    frozenset({*_OPEN_PATHS, "/api/*", "/apis/*", "/openapi/*"}),
+)
+
+
+def _resource_rule(rule: Rule) -> Object:
+    shown = {
+        "verbs": sorted(rule.verbs),
+        "apiGroups": sorted(rule.groups),
+        "resources": sorted(rule.resources),
+        "resourceNames": sorted(rule.names),
+    }
+    return {key: value for key, value in shown.items() if value}
+
+
 class Authorizer:
     """Decides from the roles and bindings in the store, compiled again when one of them changes."""
 
@@ -78,15 +117,39 @@ class Authorizer:
         node = nodeauthz.node_of(user)
         if node and nodeauthz.allows(self._store, node, target):
             return True
+        return any(rule.allows(target) for rule in self._granted(user, target.namespace))
+
+    def rules(self, user: User, namespace: str) -> Object:
+        """Return the status of a SelfSubjectRulesReview: what `user` may do in `namespace`."""
+        found = [_EVERYTHING] if MASTERS in user.groups else []
+        found += self._granted(user, namespace)
+        about = [
+            Rule(frozenset({"create"}), frozenset({g}), frozenset({r}), *_NO_NAMES)
+            for g, r in sorted(_ASK_ABOUT_ONESELF)
+        ]
+        node = bool(nodeauthz.node_of(user))
+        return {
+            "resourceRules": [_resource_rule(r) for r in (*found, *about) if r.resources],
+            "nonResourceRules": [
+                {"verbs": sorted(r.verbs), "nonResourceURLs": sorted(r.paths)}
+                for r in (*found, _OPEN)
+                if r.paths
+            ],
+            "incomplete": node,
+            **(
+                {"evaluationError": "node authorizer does not support user rule resolution"}
+                if node
+                else {}
+            ),
+        }
+
+    def _granted(self, user: User, namespace: str) -> Iterator[Rule]:
         self._compile()
         subjects = [("User", user.name), *(("Group", group) for group in user.groups)]
-        return any(
-            rule.allows(target)
-            for subject in subjects
-            for namespace, rules in self._grants.get(subject, ())
-            if namespace in ("", target.namespace)
-            for rule in rules
-        )
+        for subject in subjects:
+            for where, rules in self._grants.get(subject, ()):
+                if where in ("", namespace):
+                    yield from rules
 
     def _compile(self) -> None:
         changed = tuple(self._store.changed(storage) for storage in _STORAGES)
@@ -138,7 +201,7 @@ def _subject(subject: dict[str, Any], namespace: str) -> tuple[str, str]:
 
 
 def _is_open(target: Target) -> bool:
-    if (target.verb, target.group, target.plural) == _ASK_ABOUT_ONESELF:
+    if target.verb == "create" and (target.group, target.plural) in _ASK_ABOUT_ONESELF:
         return True
     if target.plural or target.verb != "get":
         return False

@@ -29,8 +29,17 @@ _NODE_LABELS = frozenset(
         "failure-domain.kubernetes.io/zone",
     }
 )
+# Names of fields by which a pod gets at objects that its node could not read otherwise.
+_REFERENCES = frozenset(
+    {
+        *("secret", "secretRef", "secretKeyRef", "imagePullSecrets"),
+        *("configMap", "configMapRef", "configMapKeyRef", "persistentVolumeClaim"),
+        "serviceAccountToken",
+    }
+)
 _LEASE_NAMESPACE = "kube-node-lease"
 _WRITE = ("patch", "update")
+MIRROR = "kubernetes.io/config.mirror"
 
 
 def node_of(user: User) -> str:
@@ -53,12 +62,11 @@ def allows(store: Store, node: str, target: Target) -> bool:
             return own and (
                 verb == "create" or (bool(target.name) and verb in ("get", *_WRITE, "delete"))
             )
-        case ("", "pods"):
-            if verb in ("list", "watch"):
-                return f"spec.nodeName={node}" in target.field_selector.split(",")
-            return verb in ("get", "delete") and _is_own_pod(store, node, target)
-        case ("", "pods/status"):
-            return verb in ("get", *_WRITE) and _is_own_pod(store, node, target)
+        case ("", "pods" | "pods/status" | "pods/eviction"):
+            return _allows_pods(store, node, target)
+        case ("", "serviceaccounts" | "serviceaccounts/token"):
+            wanted = "create" if target.subresource else "get"
+            return verb == wanted and _is_used(store, node, target)
         case ("", "events"):
             return verb in ("create", *_WRITE)
         case ("", "configmaps" | "secrets" as plural):
@@ -67,11 +75,24 @@ def allows(store: Store, node: str, target: Target) -> bool:
             return False
 
 
+def _allows_pods(store: Store, node: str, target: Target) -> bool:
+    verb = target.verb
+    if target.subresource == "":
+        if verb in ("list", "watch"):
+            return f"spec.nodeName={node}" in target.field_selector.split(",")
+        if verb == "create":  # mirror pods: `write_problem` looks at them
+            return True
+    verbs = {"": ("get", "delete"), "status": ("get", *_WRITE), "eviction": ("create",)}
+    return verb in verbs[target.subresource] and _is_own_pod(store, node, target)
+
+
 def write_problem(node: str, target: Target, before: Object | None, after: Object) -> str:
     """Return why `node` may not write `after` in place of `before` (None: it is new); "" if it may.
 
     Source:  Kubernetes' admission plugin NodeRestriction.
     """
+    if target.plural == "pods" and before is None:
+        return _mirror_problem(node, after)
     if target.plural not in ("nodes", "leases"):
         return ""
     if after["metadata"]["name"] != node:
@@ -83,6 +104,59 @@ def write_problem(node: str, target: Target, before: Object | None, after: Objec
     if forbidden := sorted(filter(_is_forbidden, _changed_labels(before, after))):
         return f"a node may not set or remove the labels {', '.join(forbidden)}"
     return ""
+
+
+def token_problem(store: Store, node: str, target: Target, body: Any) -> str:
+    """Return why `node` may not have the token it asks for; "" if it may.
+
+    Source:  Kubernetes' admission plugin NodeRestriction.
+    """
+    spec = body.get("spec") if isinstance(body, dict) else None
+    bound = spec.get("boundObjectRef") if isinstance(spec, dict) else None
+    if not isinstance(bound, dict) or bound.get("kind") != "Pod" or not bound.get("name"):
+        return "node requested token not bound to a pod"
+    if not bound.get("uid"):
+        return "node requested token with a pod binding without a uid"
+    entry = store.latest("pods", target.namespace, str(bound["name"]))
+    if entry is None:
+        return ""  # answered with 404
+    if entry.parse()["spec"].get("nodeName") != node:
+        return "node requested token bound to a pod scheduled on a different node"
+    return ""
+
+
+def _mirror_problem(node: str, pod: Object) -> str:
+    """A node creates no pods but the images of those it runs from files of its own."""
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    if MIRROR not in (metadata.get("annotations") or {}):
+        return f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
+    if spec.get("nodeName") != node:
+        return f'node "{node}" can only create pods with spec.nodeName set to itself'
+    owners = [(o.get("kind"), o.get("name")) for o in metadata.get("ownerReferences") or ()]
+    if owners != [("Node", node)]:
+        return f'node "{node}" can only create pods with an owner reference set to itself'
+    if spec.get("serviceAccountName"):
+        return f'node "{node}" can not create pods that reference a service account'
+    if found := sorted(_keys_below(spec) & _REFERENCES):
+        return f'node "{node}" can not create pods that reference other objects: {", ".join(found)}'
+    return ""
+
+
+def _keys_below(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(_keys_below, value.values()))
+    return set().union(*map(_keys_below, value)) if isinstance(value, list) else set()
+
+
+def _is_used(store: Store, node: str, target: Target) -> bool:
+    """Tell whether a pod of `node` runs as the account."""
+    quoted = f'"{target.name}"'.encode()
+    for entry in store.entries("pods", target.namespace):
+        if quoted in entry.raw:
+            spec = entry.parse().get("spec", {})
+            if spec.get("nodeName") == node and spec.get("serviceAccountName") == target.name:
+                return True
+    return False
 
 
 def _taints(node: Object) -> Any:

@@ -1,7 +1,8 @@
-"""The objects that every cluster has; made at first start, and a service account in every namespace."""
+"""The objects that every cluster has; made at first start."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any, Self
 
@@ -29,10 +30,27 @@ _CLUSTER_ADMINS: dict[str, Any] = {
     "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
     "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": "system:masters"}],
 }
+# Whom kubelets let in: this server's own client certificate, to be bound by name.
+_KUBELET_ADMIN: dict[str, Any] = {
+    "metadata": {"name": "system:kubelet-api-admin"},
+    "rules": [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch", "proxy"]},
+        {
+            "apiGroups": [""],
+            "resources": [f"nodes/{part}" for part in ("proxy", "log", "stats", "metrics")],
+            "verbs": ["*"],
+        },
+    ],
+}
+_KUBELET_ADMINS: dict[str, Any] = {
+    "metadata": {"name": "system:kubelet-api-admin"},
+    "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "system:kubelet-api-admin"},
+    "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": "kube-apiserver-kubelet-client"}],
+}
 
 
 class Bootstrap:
-    """Component: on enter, serve the stored CRDs and make what is missing; then give namespaces their account."""
+    """Component: on enter, serve the stored CRDs and make what is missing."""
 
     name = "bootstrap"
 
@@ -49,32 +67,17 @@ class Bootstrap:
         for name in NAMESPACES:
             await self._ensure("", "namespaces", "", {"metadata": {"name": name}})
         await self._ensure(_RBAC, "clusterroles", "", _CLUSTER_ADMIN)
-        await self._ensure(_RBAC, "clusterrolebindings", "", _CLUSTER_ADMINS)
+        await self._ensure(_RBAC, "clusterroles", "", _KUBELET_ADMIN)
+        for binding in (_CLUSTER_ADMINS, _KUBELET_ADMINS):
+            await self._ensure(_RBAC, "clusterrolebindings", "", binding)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Nothing to release."""
 
     async def run(self) -> None:
-        """Give every namespace the service account that pods run as."""
-        namespaces = self._registry.find("", "v1", "namespaces")
-        assert namespaces is not None
-        while True:
-            found, version = await self._objects.list(namespaces)
-            for namespace in found:
-                await self._give_account(namespace)
-            try:
-                async for event in self._objects.watch(namespaces, resource_version=version):
-                    if event.type == "ADDED":
-                        await self._give_account(event.obj)
-            except ApiStatusError as exc:
-                if exc.status != 410:
-                    raise
-
-    async def _give_account(self, namespace: dict[str, Any]) -> None:
-        if "deletionTimestamp" not in namespace["metadata"]:
-            account = {"metadata": {"name": "default"}}
-            await self._ensure("", "serviceaccounts", namespace["metadata"]["name"], account)
+        """Serve until cancelled."""
+        await asyncio.Event().wait()
 
     async def _ensure(self, group: str, plural: str, namespace: str, obj: dict[str, Any]) -> None:
         resource = self._registry.find(group, "v1", plural)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from kubecore.kinds.registry import Registry
-from kubecore.kinds.resource import VERBS, Resource, Subresource
+from kubecore.kinds.resource import Resource, Subresource
+from kubecore.kinds.virtual import VIRTUAL
 
 Aggregated = Literal["v2", "v2beta1"]
 _AGGREGATED_GROUP = "apidiscovery.k8s.io"
@@ -77,12 +78,16 @@ def subresources(resource: Resource) -> tuple[Subresource, ...]:
     return (*resource.subresources, *status)
 
 
+def _all(registry: Registry) -> list[Resource]:
+    return [*registry.resources(), *VIRTUAL]
+
+
 def _groups(registry: Registry) -> list[str]:
-    return list(dict.fromkeys(r.group for r in registry.resources() if r.group))
+    return list(dict.fromkeys(r.group for r in _all(registry) if r.group))
 
 
 def _versions(registry: Registry, group: str) -> list[str]:
-    found = dict.fromkeys(r.version for r in registry.resources() if r.group == group)
+    found = dict.fromkeys(r.version for r in _all(registry) if r.group == group)
     return sorted(found, key=version_rank)
 
 
@@ -99,7 +104,7 @@ def version_rank(version: str) -> tuple[int, int, int, str]:
 
 
 def _resources(registry: Registry, group: str, version: str) -> list[Resource]:
-    return [r for r in registry.resources() if r.group == group and r.version == version]
+    return [r for r in _all(registry) if r.group == group and r.version == version]
 
 
 def _group(registry: Registry, group: str) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def _legacy_resource(resource: Resource) -> dict[str, Any]:
         "singularName": resource.singular,
         "namespaced": resource.namespaced,
         "kind": resource.kind,
-        "verbs": list(VERBS),
+        "verbs": list(resource.verbs),
     }
     if resource.short_names:
         entry["shortNames"] = list(resource.short_names)
@@ -159,7 +164,7 @@ def _aggregated_resource(resource: Resource) -> dict[str, Any]:
         "responseKind": _kind(resource, resource.kind),
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
-        "verbs": list(VERBS),
+        "verbs": list(resource.verbs),
     }
     if resource.short_names:
         entry["shortNames"] = list(resource.short_names)

@@ -80,7 +80,14 @@ BUILTIN: tuple[Resource, ...] = (
         ),
     ),
     _core("secrets", "Secret"),
-    _core("serviceaccounts", "ServiceAccount", "sa"),
+    _core(
+        "serviceaccounts",
+        "ServiceAccount",
+        "sa",
+        subresources=(
+            Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io/v1"),
+        ),
+    ),
     _core("services", "Service", "svc", has_status=True, categories=("all",)),
     Resource(
         group="coordination.k8s.io",

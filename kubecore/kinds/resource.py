@@ -50,6 +50,7 @@ class Resource:
     columns: tuple[Column, ...] = field(default=(), compare=False, repr=False)
     list_kind: str = ""
     custom: bool = False
+    verbs: tuple[str, ...] = VERBS
 
     @property
     def api_version(self) -> str:

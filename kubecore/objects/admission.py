@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kubecore.kinds.resource import Resource
+from kubecore.objects.pod_accounts import MIRROR
 
 Object = dict[str, Any]
 
@@ -45,7 +46,9 @@ def _fill_pod(pod: Object) -> None:
     spec = pod.get("spec")
     if not isinstance(spec, dict):
         return
-    spec = pod["spec"] = {"serviceAccountName": "default", **spec}
+    annotations = pod["metadata"].get("annotations")
+    if not (isinstance(annotations, dict) and MIRROR in annotations):
+        spec = pod["spec"] = {"serviceAccountName": "default", **spec}
     tolerations = spec.get("tolerations") or []
     # What is not a list of objects is for the schema to refuse.
     if isinstance(tolerations, list) and all(isinstance(t, dict) for t in tolerations):

@@ -28,6 +28,7 @@ from kubecore.kinds.resource import Resource
 from kubecore.objects import admission, deletion, metadata
 from kubecore.objects.deletion import DeleteOptions
 from kubecore.objects.pages import Page, Pages
+from kubecore.objects.pod_accounts import PodAccounts
 from kubecore.objects.watching import Selects, Subscription, WatchHub
 from kubecore.patching.patches import PatchError, apply_patch
 from kubecore.schema.checking import FieldValidation, check
@@ -67,8 +68,15 @@ DEFAULT_DELETE = DeleteOptions()
 class Operations:
     """All requests on objects. Raises ApiStatusError for whatever a client can do wrong."""
 
-    def __init__(self, store: Store, registry: Registry, hub: WatchHub) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        hub: WatchHub,
+        pod_accounts: PodAccounts | None = None,
+    ) -> None:
         self.store, self.registry, self._hub = store, registry, hub
+        self._pod_accounts = pod_accounts  # None: pods are stored without what their account brings
         self._pages = Pages()
 
     # -- reading
@@ -132,6 +140,9 @@ class Operations:
         options: WriteOptions = DEFAULT_WRITE,
     ) -> Written:
         """Store a new object."""
+        accounts = self._pod_accounts if resource.storage_name == "pods" else None
+        if accounts and isinstance(obj, dict):
+            await accounts.wait(namespace, obj)
         obj = metadata.stamp_new(resource, namespace, obj)
         admission.fill_new(resource, obj)
         checked, warnings = self._check(resource, obj, options)
@@ -140,6 +151,8 @@ class Operations:
         name = checked["metadata"]["name"]
         if resource.namespaced:
             self._require_namespace(resource, namespace, name)
+        if accounts:
+            accounts.admit(resource, checked)
         if self.store.latest(resource.storage_name, checked["metadata"].get("namespace", ""), name):
             raise already_exists(resource, name)
         if options.dry_run:
@@ -246,7 +259,7 @@ class Operations:
         name, namespace = stored["name"], stored.get("namespace", "")
         metadata.check_target(resource, namespace, name, obj, current)
         merged = self._merge(resource, current, obj, subresource)
-        checked, warnings = self._check(resource, merged, options, old=current)
+        checked, warnings = self._check(resource, merged, options, current, subresource)
         if options.guard:
             options.guard(current, checked)
         if "generation" in stored and metadata.spec_changed(resource, checked, current):
@@ -260,7 +273,10 @@ class Operations:
 
     def _merge(self, resource: Resource, current: Object, obj: Object, subresource: str) -> Object:
         """Return what the update makes of `current`: each path of the API changes its own part only."""
-        if subresource in ("status", "finalize"):
+        if subresource == "ephemeralcontainers":
+            debugged = _spec_of(obj).get("ephemeralContainers")
+            merged = {**current, "spec": {**current["spec"], "ephemeralContainers": debugged}}
+        elif subresource in ("status", "finalize"):
             if subresource == "status" and not resource.has_status:
                 raise method_not_allowed()
             part = "status" if subresource == "status" else "spec"
@@ -281,9 +297,13 @@ class Operations:
         obj: Object,
         options: WriteOptions,
         old: Object | None = None,
+        subresource: str = "",
     ) -> tuple[Object, Warnings]:
+        validation = options.field_validation
         try:
-            checked = check(resource, obj, field_validation=options.field_validation, old=old)
+            checked = check(
+                resource, obj, field_validation=validation, old=old, subresource=subresource
+            )
         except InvalidObjectError as exc:
             raise invalid(resource, exc) from exc
         except StrictDecodingError as exc:
@@ -334,6 +354,13 @@ class Operations:
             return await write(resource.storage_name, obj)
         except StoreWriteError as exc:
             raise ApiStatusError(500, "InternalError", f"not stored: {exc}") from exc
+
+
+def _spec_of(obj: Object) -> Object:
+    spec = obj.get("spec")
+    if not isinstance(spec, dict):
+        raise bad_request("spec is not a JSON object")
+    return spec
 
 
 def selector(label_selector: str, field_selector: str) -> Selects | None:

@@ -10,7 +10,7 @@ from kubecore.kinds.resource import Resource
 from kubecore.schema.decoding import DecodeError, decode
 from kubecore.schema.defaults import apply_builtin_defaults
 from kubecore.schema.structural import apply_defaults, prune, validate
-from kubecore.schema.validation import check_builtin, check_update
+from kubecore.schema.validation import check_builtin, check_new, check_update
 from kubecore.values.invalid import Cause, InvalidObjectError, StrictDecodingError
 from kubecore.values.names import check_metadata
 
@@ -34,8 +34,11 @@ def check(
     *,
     field_validation: FieldValidation = "Strict",
     old: dict[str, Any] | None = None,
+    subresource: str = "",
 ) -> CheckedObject:
     """Return `obj` pruned and defaulted; `obj` itself stays as it is. `old` is what it replaces.
+
+    Shapes:  subresource: which part of `old` was written.
 
     Raises:  StrictDecodingError: a wrong type, or (Strict) an unknown field.
              InvalidObjectError: a rule of the kind is broken; every broken one is a cause.
@@ -52,8 +55,10 @@ def check(
     causes += check_metadata(resource.plural, metadata, namespaced=resource.namespaced)
     if resource.schema is None:
         causes += check_builtin(resource, taken)
-    if old is not None:
-        causes += check_update(resource, taken, old)
+    if old is None:
+        causes += check_new(resource, taken)
+    else:
+        causes += check_update(resource, taken, old, subresource)
     if causes:
         raise InvalidObjectError(resource.group_kind, metadata.get("name", ""), _distinct(causes))
     return CheckedObject(taken, _unknown(unknown) if field_validation == "Warn" else [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from kubecore.schema.celrules import check_rules
 from kubecore.values.invalid import Cause
 from kubecore.values.structural_rules import check_value
 
@@ -73,6 +74,9 @@ def validate(schema: dict[str, Any], value: Any, path: str = "") -> list[Cause]:
     elif isinstance(value, list) and isinstance(schema.get("items"), dict):
         for index, item in enumerate(value):
             causes += validate(schema["items"], item, f"{path}[{index}]")
+    # As in the API server: rules are asked about values of the right shape only.
+    if not causes and "x-kubernetes-validations" in schema:
+        causes = check_rules(schema, value, path)
     return causes + _check_combinations(schema, value, path)
 
 

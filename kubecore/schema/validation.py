@@ -8,6 +8,7 @@ from typing import Any
 
 from kubecore.kinds.crds import crd_causes
 from kubecore.kinds.resource import Resource
+from kubecore.schema.validation_debug import check_ephemeral_update
 from kubecore.schema.validation_pods import check_pod, check_pod_update
 from kubecore.schema.validation_volumes import (
     check_claim,
@@ -47,8 +48,19 @@ def check_builtin(resource: Resource, obj: Object) -> list[Cause]:
     return rules(obj) if rules else []
 
 
-def check_update(resource: Resource, obj: Object, old: Object) -> list[Cause]:
+def check_new(resource: Resource, obj: Object) -> list[Cause]:
+    """Return what only a later write may bring."""
+    if resource.group_resource == "pods" and obj["spec"].get("ephemeralContainers"):
+        return [forbidden("spec.ephemeralContainers", "cannot be set on create")]
+    return []
+
+
+def check_update(
+    resource: Resource, obj: Object, old: Object, subresource: str = ""
+) -> list[Cause]:
     """Return what `obj` changes that may not change once `old` is there."""
+    if subresource == "ephemeralcontainers":
+        return check_ephemeral_update(obj, old)
     rules = _UPDATE_RULES.get(resource.group_resource)
     return rules(obj, old) if rules else []
 

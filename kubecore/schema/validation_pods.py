@@ -50,9 +50,8 @@ def check_pod(pod: Object) -> list[Cause]:
             if name in seen:
                 causes.append(duplicate(f"{where}.name", name))
             seen.add(name)
-    if spec.get("ephemeralContainers"):
-        rule = "cannot be set on create"
-        causes.append(forbidden("spec.ephemeralContainers", rule))
+    for index, container in enumerate(spec.get("ephemeralContainers") or []):
+        causes += _check_container(container, f"spec.ephemeralContainers[{index}]", set(volumes))
     return causes + _check_spec(spec)
 
 
@@ -236,21 +235,50 @@ def check_pod_update(pod: Object, old: Object) -> list[Cause]:
     for kind in _KINDS:
         if len(new_spec.get(kind) or []) != len(old_spec.get(kind) or []):
             return [forbidden(f"spec.{kind}", "pod updates may not add or remove containers")]
-    before = old_spec.get("tolerations") or []
-    kept = new_spec.get("tolerations") or []
-    if any(toleration not in kept for toleration in before):
+    kept = [_identity(toleration) for toleration in new_spec.get("tolerations") or []]
+    if any(_identity(toleration) not in kept for toleration in old_spec.get("tolerations") or []):
         return [
             forbidden(
                 "spec.tolerations",
                 "existing toleration can not be modified except its tolerationSeconds",
             )
         ]
+    return _deadline_update(new_spec, old_spec) or _rest_update(new_spec, old_spec)
+
+
+def _rest_update(new_spec: Object, old_spec: Object) -> list[Cause]:
+    """Refuse what differs beside the fields that may."""
     allowed = copy.deepcopy(new_spec)
     for kind in _KINDS:
         for mine, theirs in zip(allowed.get(kind) or [], old_spec.get(kind) or [], strict=True):
             mine["image"] = theirs.get("image")
-    for key in ("activeDeadlineSeconds", "tolerations"):
+    free = ["activeDeadlineSeconds", "tolerations"]
+    if (
+        old_spec["terminationGracePeriodSeconds"]
+        < 0
+        < new_spec["terminationGracePeriodSeconds"]
+        < 2
+    ):
+        free.append("terminationGracePeriodSeconds")
+    for key in free:
         allowed.pop(key, None)
         if key in old_spec:
             allowed[key] = old_spec[key]
     return [] if allowed == old_spec else [forbidden("spec", _UPDATE_RULE)]
+
+
+def _identity(toleration: Object) -> Object:
+    return {key: value for key, value in toleration.items() if key != "tolerationSeconds"}
+
+
+def _deadline_update(new_spec: Object, old_spec: Object) -> list[Cause]:
+    """A deadline may come nearer, not go."""
+    field, before = "spec.activeDeadlineSeconds", old_spec.get("activeDeadlineSeconds")
+    if before is None:
+        return []
+    after = new_spec.get("activeDeadlineSeconds")
+    if after is None:
+        return [invalid(field, after, "must not update from a positive integer to nil value")]
+    if after > before:
+        return [invalid(field, after, "must be less than or equal to previous value")]
+    return []

@@ -7,6 +7,7 @@ import logging
 from aiohttp import web
 
 from kubecore.access import authn
+from kubecore.access.accounts import Accounts
 from kubecore.access.authn import User
 from kubecore.access.authz import Authorizer
 from kubecore.access.target import target_of
@@ -17,6 +18,7 @@ from kubecore.serving.api_documents import DocumentApi
 from kubecore.serving.api_objects import ObjectApi
 from kubecore.serving.requests import MAX_BODY_BYTES
 from kubecore.streams.kubelet import KubeletClient
+from kubecore.streams.scraper import Scraper
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +26,16 @@ logger = logging.getLogger(__name__)
 class Api:
     """The web application."""
 
-    def __init__(self, operations: Operations, kubelets: KubeletClient) -> None:
-        self._authorizer = Authorizer(operations.store)
-        self._objects = ObjectApi(operations, self._authorizer, kubelets)
-        self._documents = DocumentApi(operations.registry)
+    def __init__(
+        self,
+        operations: Operations,
+        kubelets: KubeletClient,
+        accounts: Accounts,
+        scraper: Scraper,
+    ) -> None:
+        self._authorizer, self._accounts = Authorizer(operations.store), accounts
+        self._objects = ObjectApi(operations, self._authorizer, kubelets, accounts, scraper)
+        self._documents = DocumentApi(operations.registry, accounts)
 
     def application(self) -> web.Application:
         """Return the aiohttp application, to be run once."""
@@ -42,6 +50,9 @@ class Api:
             if exc.status >= 500 and exc.status != 501:
                 logger.warning("%s %s: %s", request.method, request.path, exc.message)
             return error_answer(exc)
+        except ConnectionResetError:  # the client has gone, in the middle of its answer
+            logger.debug("%s %s: the client went away", request.method, request.path)
+            raise
         except RecursionError:
             return error_answer(bad_request("the body is nested too deeply"))
         except Exception:  # the boundary of one request: its fault must not reach the others
@@ -57,7 +68,7 @@ class Api:
         return self._documents.serve(request, target)
 
     def _user(self, request: web.Request) -> User:
-        user = authn.user_of(request)
+        user = authn.user_of(request, self._accounts)
         wanted, needed = authn.impersonated(request)
         for target in needed:
             self._authorizer.require(user, target)

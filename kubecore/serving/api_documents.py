@@ -7,6 +7,7 @@ import sys
 
 from aiohttp import web
 
+from kubecore.access.accounts import Accounts
 from kubecore.access.target import Target
 from kubecore.documents import discovery, openapi
 from kubecore.documents.discovery import Aggregated
@@ -34,8 +35,8 @@ VERSION: Object = {
 class DocumentApi:
     """Serves every path that is no object."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, accounts: Accounts) -> None:
+        self._registry, self._accounts = registry, accounts
 
     def serve(self, request: web.Request, target: Target) -> web.Response:
         """Answer; 404 for a path that is not served."""
@@ -47,17 +48,23 @@ class DocumentApi:
                 return answer(
                     {
                         "paths": [
+                            "/.well-known/openid-configuration",
                             "/api",
                             "/apis",
                             "/healthz",
                             "/livez",
                             "/openapi/v2",
                             "/openapi/v3",
+                            "/openid/v1/jwks",
                             "/readyz",
                             "/version",
                         ]
                     }
                 )
+            case [".well-known", "openid-configuration"]:
+                return answer(self._accounts.discovery())
+            case ["openid", "v1", "jwks"]:
+                return answer(self._accounts.jwks())
             case ["version"]:
                 return answer(VERSION)
             case [health, *_] if health in _HEALTH:

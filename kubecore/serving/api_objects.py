@@ -8,9 +8,10 @@ from typing import Any
 from aiohttp import web
 
 from kubecore.access import nodeauthz
+from kubecore.access.accounts import Accounts
 from kubecore.access.authn import User
 from kubecore.access.authz import Authorizer, denied
-from kubecore.access.selfreview import review
+from kubecore.access.reviews import GROUPS, Reviews
 from kubecore.access.target import Target
 from kubecore.errors import (
     ApiStatusError,
@@ -25,11 +26,14 @@ from kubecore.objects.deletion import DeleteOptions
 from kubecore.objects.operations import Operations, WriteOptions
 from kubecore.objects.pages import Page
 from kubecore.serving.answers import answer, show_list, show_object, success
+from kubecore.serving.api_metrics import GROUP as METRICS_GROUP
+from kubecore.serving.api_metrics import MetricsApi
 from kubecore.serving.api_streams import STREAMS, StreamApi
 from kubecore.serving.api_watch import serve_watch
 from kubecore.serving.requests import body_of, form_of, number
 from kubecore.storage.store import Object
 from kubecore.streams.kubelet import KubeletClient
+from kubecore.streams.scraper import Scraper
 
 # The API server of Kubernetes returns the last state of these, and a Status of the rest; clients decode by it.
 _RETURNED_ON_DELETE = frozenset(
@@ -43,29 +47,39 @@ _RETURNED_ON_DELETE = frozenset(
         "persistentvolumeclaims",
     }
 )
-_OWN_PARTS = frozenset({"", "status"})
+_OWN_PARTS = frozenset({"", "status"})  # and of pods: ephemeralcontainers
 
 
 class ObjectApi:
     """Serves every path below `/api/v1/` and `/apis/GROUP/VERSION/`."""
 
     def __init__(
-        self, operations: Operations, authorizer: Authorizer, kubelets: KubeletClient
+        self,
+        operations: Operations,
+        authorizer: Authorizer,
+        kubelets: KubeletClient,
+        accounts: Accounts,
+        scraper: Scraper,
     ) -> None:
-        self._operations, self._authorizer = operations, authorizer
+        self._operations, self._accounts = operations, accounts
+        self._reviews = Reviews(authorizer, accounts)
         self._registry: Registry = operations.registry
+        self._metrics = MetricsApi(operations.store, scraper)
         self._streams = StreamApi(operations.store, operations.registry, kubelets)
 
     async def serve(self, request: web.Request, user: User, target: Target) -> web.StreamResponse:
         """Answer a request that `user` is allowed to make."""
-        if request.method == "POST" and target.group == "authorization.k8s.io":
-            return answer(review(self._authorizer, user, target, await body_of(request)), 201)
+        if request.method == "POST" and target.group in GROUPS:
+            return answer(self._reviews.answer(user, target, await body_of(request)), 201)
+        if target.group == METRICS_GROUP:
+            return await self._metrics.serve(request, target)
         resource = self._registry.find(target.group, target.version, target.plural)
         if resource is None or not _fits(resource, target):
             raise unknown_path()
         if target.subresource in STREAMS:
             return await self._streams.serve(request, target)
-        if target.subresource not in _OWN_PARTS:
+        part = "" if target.resource == "pods/ephemeralcontainers" else target.subresource
+        if part not in _OWN_PARTS:
             return await self._subresource(request, resource, target, user)
         if target.verb in ("get", "list", "watch"):
             return await self._read(request, resource, target)
@@ -190,9 +204,19 @@ class ObjectApi:
                 options = delete_options(request, body.get("deleteOptions"))
                 await self._operations.delete(resource, target.namespace, target.name, options)
                 return answer(success(resource, target.name, ""), 201)
+            case ("serviceaccounts", "token", "create"):
+                return await self._token(request, target, user)
             case ("namespaces", "finalize", "update"):
                 return await self._change(request, resource, target, user)
         raise unknown_path()
+
+    async def _token(self, request: web.Request, target: Target, user: User) -> web.Response:
+        body = await body_of(request)
+        node = nodeauthz.node_of(user)
+        store = self._operations.store
+        if node and (problem := nodeauthz.token_problem(store, node, target, body)):
+            raise _forbidden(user, target, problem)
+        return answer(self._accounts.issue(target.namespace, target.name, body), 201)
 
 
 def delete_options(request: web.Request, body: Any) -> DeleteOptions:
@@ -236,10 +260,13 @@ def _node_guard(user: User, target: Target) -> Callable[[Object | None, Object],
 
     def guard(before: Object | None, after: Object) -> None:
         if problem := nodeauthz.write_problem(node, target, before, after):
-            refusal = denied(user, target)
-            raise ApiStatusError(403, "Forbidden", f"{refusal.message}: {problem}")
+            raise _forbidden(user, target, problem)
 
     return guard
+
+
+def _forbidden(user: User, target: Target, problem: str) -> ApiStatusError:
+    return ApiStatusError(403, "Forbidden", f"{denied(user, target).message}: {problem}")
 
 
 def _is_dry(request: web.Request) -> bool:

@@ -76,6 +76,26 @@ class Kubectl:
         """Apply objects, as `kubectl apply -f -` does for a user's file."""
         return self("apply", "-f", "-", stdin="\n".join(map(json.dumps, objects)))
 
+    def command(self, *args):
+        """Return the command line of kubectl."""
+        return [*self._base, *args]
+
+    @property
+    def environment(self):
+        """The environment kubectl runs in."""
+        return self._env
+
+    def popen(self, *args, stdin=None):
+        """Return a running kubectl whose output can be read as text."""
+        return subprocess.Popen(
+            self.command(*args),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=self._env,
+        )
+
     def watch(self, *args, out):
         """Return a running `kubectl get ... -w` that writes to the file `out`."""
         return subprocess.Popen(

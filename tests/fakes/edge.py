@@ -23,7 +23,7 @@ class Edge:
         places = {
             "root_dir": str(folder / "pods"),
             "log_dir": str(folder / "logs"),
-            "cgroup_root": "off",  # no pod of a fake runtime belongs into this machine's cgroups
+            "cgroup_root": "none",  # no pod of a fake runtime belongs into this machine's cgroups
         }
         self.settings = PodSettings(**(places | (settings or {})))
         self.allocatable = {"cpu": Decimal(2), "memory": Decimal(2**30)}

@@ -35,6 +35,7 @@ class FakeRuntime:
         self.configs = {}
         self.calls: list[tuple] = []
         self.down = False
+        self.changes: asyncio.Queue | None = None  # uids of pods that changed, if it tells
         self.refuse_start: set[str] = set()
         self.refuse_sandbox = ""
         self.auths = []  # of the pulls, in order
@@ -87,6 +88,10 @@ class FakeRuntime:
         if self.down:
             raise RuntimeUnavailableError("connection refused")
         return RuntimeFeatures()
+
+    async def events(self):
+        while self.changes is not None:
+            yield await self.changes.get()
 
     async def list_sandboxes(self):
         if self.down:

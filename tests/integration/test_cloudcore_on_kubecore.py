@@ -191,6 +191,7 @@ POD = {
     "metadata": {"name": "web", "namespace": "default"},
     "spec": {
         "nodeName": "edge-1",
+        "automountServiceAccountToken": False,
         "containers": [
             {"name": "c", "image": "busybox", "envFrom": [{"configMapRef": {"name": "env"}}]}
         ],

@@ -196,3 +196,26 @@ async def test_what_is_not_served_is_said_clearly(kubectl):
     assert "no matches for kind" in output
     _, output = await kubectl.run("apply", "--server-side", "-f", "-", stdin=MANIFEST)
     assert "server-side apply is not served yet" in output
+
+
+async def test_tokens_and_rights_are_asked_for_by_command(kubectl):
+    token = await kubectl("create", "token", "default", "--duration=20m")
+    assert token.count(".") == 2
+    assert "Username" in await kubectl("auth", "whoami")
+    assert "[*]" in await kubectl("auth", "can-i", "--list")
+
+
+async def test_a_running_pod_is_debugged(kubectl, admin):
+    await kubectl("apply", "-f", "-", stdin=MANIFEST)
+    await kubectl("debug", "web", "--image=busybox", "--target=c", "-c", "dbg", "--", "sh")
+    containers = "jsonpath={.spec.ephemeralContainers[*].name}"
+    assert await kubectl("get", "pod", "web", "-o", containers) == "dbg"
+    await kubectl("debug", "web", "--image=busybox", "-c", "more", "--", "sh")
+    assert await kubectl("get", "pod", "web", "-o", containers) == "dbg more"
+    pod = "/api/v1/namespaces/default/pods/web"
+    status, body = await admin.merge(
+        f"{pod}/ephemeralcontainers", {"spec": {"ephemeralContainers": []}}
+    )
+    assert (status, "may not be removed" in body["message"]) == (422, True)
+    status, body = await admin.merge(pod, {"spec": {"ephemeralContainers": []}})
+    assert status == 422

@@ -7,11 +7,14 @@ import contextlib
 
 import pytest
 
-from tests.fakes.kubelet import FakeKubelet
+from tests.fakes.kubelet import METRICS, FakeKubelet
 from tests.kubecore.samples import make_pod
 from tests.kubecore.test_kubectl import VERSIONS, Kubectl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+CAPACITY = (
+    '{"status":{"capacity":{"cpu":"2","memory":"1Gi"},"allocatable":{"cpu":"2","memory":"1Gi"}}}'
+)
 POD = "/api/v1/namespaces/default/pods/web"
 
 
@@ -132,3 +135,32 @@ async def test_the_official_client_runs_a_command(server, pod, tmp_path):
             return answer.read_stdout(), answer.returncode
 
     assert await asyncio.to_thread(run) == ("got it\n", 3)
+
+
+@pytest.fixture
+async def busy(kubelet):
+    """Let the kubelet count half a core for its node and a tenth for the pod."""
+    import time
+
+    start_s = time.time()
+
+    def metrics():
+        now_s = time.time()
+        used_s = now_s - start_s
+        return METRICS.format(
+            node_cpu=10 + used_s / 2, pod_cpu=1 + used_s / 10, stamp=int(now_s * 1000)
+        )
+
+    kubelet.metrics = metrics
+
+
+async def test_use_is_shown_by_node_and_pod(kubectl, kubelet, busy):
+    assert "metrics" not in "".join(kubelet.asked)  # not before somebody asks
+    shown = await kubectl("top", "pod", "--containers", "--no-headers")
+    pod, container, cpu, memory = shown.split()
+    assert (pod, container, memory) == ("web", "c", "20Mi")
+    assert 90 <= int(cpu.removesuffix("m")) <= 110
+    await kubectl("patch", "node", "n1", "--subresource=status", "-p", CAPACITY)
+    node, cpu, share, memory, _ = (await kubectl("top", "node", "--no-headers")).split()
+    assert (node, share, memory) == ("n1", "25%", "143Mi")
+    assert 490 <= int(cpu.removesuffix("m")) <= 510

@@ -157,7 +157,11 @@ def effective_requests(pod: Pod) -> dict[str, Decimal]:
     together = sidecars
     for container in pod.spec.containers:
         together = _added(together, _requests(container))
-    return _largest(peak, together)
+    whole = pod.spec.resources  # of the pod, and then its containers' do not count
+    own = {
+        name: parse_quantity(value) for name, value in {**whole.limits, **whole.requests}.items()
+    }
+    return {**_largest(peak, together), **own}
 
 
 def _requests(container: Container) -> dict[str, Decimal]:

@@ -58,8 +58,7 @@ def pod_field(pod: Pod, path: str, facts: PodFacts) -> str:
 def resource_field(pod: Pod, default_container: str, ref: ResourceFieldRef, facts: PodFacts) -> str:
     """Return a request or limit as a whole number of `ref.divisor`, rounded up."""
     name = ref.container_name or default_container
-    containers = (*pod.spec.init_containers, *pod.spec.containers)
-    container = next((c for c in containers if c.name == name), None)
+    container = next((c for c in pod.spec.every_container if c.name == name), None)
     kind, _, resource = ref.resource.partition(".")
     if container is None:
         raise MissingObjectError(f"container {name} not found")

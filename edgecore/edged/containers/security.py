@@ -57,9 +57,8 @@ def container_security(
 def sandbox_security(pod: Pod) -> ContainerSecurity:
     """Return the settings of the pod's sandbox."""
     shared = pod.spec.security_context
-    containers = (*pod.spec.init_containers, *pod.spec.containers)
     return ContainerSecurity(
-        privileged=any(c.security_context.privileged for c in containers),
+        privileged=any(c.security_context.privileged for c in pod.spec.every_container),
         run_as_user=shared.run_as_user,
         run_as_group=shared.run_as_group,
         supplemental_groups=pod_groups(pod),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import grpc
@@ -72,6 +73,24 @@ class CriConnection:
             raise self._translated(method, exc.code(), exc.details() or "", limit_s) from exc
         assert isinstance(message, answer)
         return message
+
+    async def stream(
+        self, method: str, request: object, answer: type[ResponseT]
+    ) -> AsyncIterator[ResponseT]:
+        """Yield the answers to `request` as they come; without a deadline, because silence is no fault.
+
+        Raises:  as `call`. CriRefusedError with UNIMPLEMENTED: the runtime does not have `method`.
+        """
+        if self._channel is None:
+            self._open()
+        try:
+            async for message in getattr(self._runtime, method)(request):
+                assert isinstance(message, answer)
+                yield message
+        except grpc.aio.AioRpcError as exc:
+            if exc.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise CriRefusedError(method, exc.code(), exc.details() or "") from exc
+            raise self._translated(method, exc.code(), exc.details() or "", 0.0) from exc
 
     async def close(self) -> None:
         """Close the channel; the next call opens another one."""

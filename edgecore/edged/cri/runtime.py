@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from edgecore.edged.cri import convert, streaming
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
 from edgecore.edged.cri.metering import CriMeter
 from edgecore.edged.cri.pb import api_pb2 as pb
+from edgecore.edged.cri.turns import Turns
 from edgecore.edged.references import check_reference
 from edgecore.edged.runtime import (
     ContainerConfig,
@@ -63,6 +64,7 @@ class CriRuntime(CriMeter):
         self.owner = owner
         super().__init__(CriConnection(socket_path, call_timeout_s), {convert.OWNER_LABEL: owner})
         self._pull_timeout_s = pull_timeout_s
+        self._turns = Turns()
         self._containers: dict[
             str, tuple[int, ContainerState]
         ] = {}  # by id: CRI state, what we know
@@ -91,6 +93,21 @@ class CriRuntime(CriMeter):
         labels = {convert.OWNER_LABEL: self.owner, convert.POD_UID_LABEL: pod_uid}
         return await self._list(labels, forget=False)
 
+    async def events(self) -> AsyncIterator[str]:
+        """Yield the uid of each pod that changed; end if the runtime tells none (containerd does from 1.7 on).
+
+        Raises:  RuntimeUnavailableError.
+        """
+        request = pb.GetEventsRequest()
+        try:
+            async for event in self._cri.stream(
+                "GetContainerEvents", request, pb.ContainerEventResponse
+            ):
+                yield event.pod_sandbox_status.metadata.uid
+        except CriRefusedError as exc:
+            if exc.code is not grpc.StatusCode.UNIMPLEMENTED:
+                raise RuntimeUnavailableError(str(exc)) from exc
+
     async def run_sandbox(self, config: SandboxConfig) -> str:
         """Make and start a sandbox; return its id. Raises: ContainerStartError (CreatePodSandboxError)."""
         _make_folder(Path(config.log_dir), "CreatePodSandboxError")
@@ -98,8 +115,9 @@ class CriRuntime(CriMeter):
             "CreatePodSandboxError", lambda: convert.sandbox_config(config, self.owner)
         )
         request = pb.RunPodSandboxRequest(config=message, runtime_handler=config.handler)
-        call = self._cri.call("RunPodSandbox", request, pb.RunPodSandboxResponse)
-        return (await _or_start_error("CreatePodSandboxError", call)).pod_sandbox_id
+        async with self._turns.turn():
+            call = self._cri.call("RunPodSandbox", request, pb.RunPodSandboxResponse)
+            return (await _or_start_error("CreatePodSandboxError", call)).pod_sandbox_id
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         """Stop what still runs in it and give back its network."""
@@ -140,8 +158,9 @@ class CriRuntime(CriMeter):
     async def start_container(self, container_id: str) -> None:
         """Start it. Raises: ContainerStartError (RunContainerError)."""
         request = pb.StartContainerRequest(container_id=container_id)
-        call = self._cri.call("StartContainer", request, pb.StartContainerResponse)
-        await _or_start_error("RunContainerError", call)
+        async with self._turns.turn():
+            call = self._cri.call("StartContainer", request, pb.StartContainerResponse)
+            await _or_start_error("RunContainerError", call)
 
     async def stop_container(self, container_id: str, grace_s: float) -> None:
         """SIGTERM, then SIGKILL after `grace_s` seconds; return when it has exited."""

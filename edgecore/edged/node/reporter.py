@@ -20,6 +20,7 @@ from corekit.timestamps import rfc3339_micro
 from edgecore.edged.node import machineinfo
 from edgecore.edged.node.conditions import node_conditions, not_ready_because, transitions
 from edgecore.edged.runtime import RuntimeUnavailableError
+from edgecore.edged.spec.quantity import parse_quantity
 from edgecore.edged.thresholds import parse_thresholds
 from edgecore.edged.usage import MeteredRuntime, RuntimeHandler, RuntimeHealth
 from edgecore.records import Commit, RecordStore, Report, Uplink
@@ -227,14 +228,30 @@ class NodeReporter:
 
 
 def node_resources(settings: EdgeSettings) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
-    """Return capacity and allocatable of this node; blocks for a statvfs."""
+    """Return capacity and allocatable of this node; blocks for a statvfs. Raises: ConfigError."""
     pods = settings.pods
+    for key, amounts in (
+        ("node.extended_resources", settings.node.extended_resources),
+        ("pods.system_reserved", pods.system_reserved),
+        ("pods.kube_reserved", pods.kube_reserved),
+    ):
+        for name, amount in amounts.items():
+            _check_amount(f"{key}.{name}", amount)
     resources = machineinfo.capacity(
         Path(pods.root_dir), settings.node.max_pods, settings.node.extended_resources
     )
     hard = parse_thresholds("pods.eviction_hard", pods.eviction_hard)
     reserved = (pods.system_reserved, pods.kube_reserved)
     return resources, machineinfo.allocatable(resources, reserved, hard)
+
+
+def _check_amount(key: str, amount: str) -> None:
+    try:
+        fits = parse_quantity(amount) >= 0
+    except ValueError as exc:
+        raise ConfigError(SETTINGS, key, str(exc)) from exc
+    if not fits:
+        raise ConfigError(SETTINGS, key, f"{amount} is less than 0")
 
 
 def _handler(handler: RuntimeHandler) -> dict[str, Any]:

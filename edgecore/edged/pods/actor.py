@@ -35,6 +35,7 @@ from edgecore.edged.volumes.podvolumes import PodVolumes
 
 logger = logging.getLogger(__name__)
 
+FIRST_RETRY_S = 1.0  # of a sandbox; doubled up to RETRY_S
 _IMAGE_WORDS = (
     "ErrImagePull",
     "ErrImageNeverPull",
@@ -54,6 +55,7 @@ class Actor:
         self._site, self._memory, self._reporter, self._volumes = site, memory, reporter, volumes
         self._told: dict[str, str] = {}
         self._expired: tuple[str, ...] = ()
+        self._sandbox_failures = 0
         self._stopper = Stopper(site.runtime, reporter)
         self.starting: set[str] = set()  # containers that start, postStart hook included
         self._extra = {"pod": f"{memory.namespace}/{memory.name}"}
@@ -82,8 +84,11 @@ class Actor:
             return RETRY_S  # or sooner: what it waits for wakes the worker
         except ContainerStartError as exc:
             self.tell_once("FailedCreatePodSandBox", f"Failed to create pod sandbox: {exc.message}")
-            return RETRY_S
+            self._sandbox_failures += 1
+            # Most first failures pass at once: a name that the attempt before has not given back yet.
+            return float(min(FIRST_RETRY_S * 2 ** min(self._sandbox_failures - 1, 10), RETRY_S))
         self._told.clear()
+        self._sandbox_failures = 0
         if starts and view.sandbox is not None:
             config = await self._site.provision.sandbox(pod, view.sandbox.attempt)
             running = {c.name: c.id for c in view.alive}

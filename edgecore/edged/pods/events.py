@@ -16,6 +16,10 @@ from synccore.messages import Lane, ObjectKey
 # kubelet's own spam filter: so many at once per object, then one each five minutes.
 BURST = 25
 REFILL_S = 300.0
+# From the tenth different message of one reason within ten minutes on, they are told as one, as kubelet does.
+MAX_SIMILAR = 10
+SIMILAR_S = 600.0
+COMBINED = "(combined from similar events): "
 MAX_REMEMBERED = 4096  # distinct events; the oldest starts counting again
 MAX_SUBJECT_CHARS = 236  # a name has 253 at most, the hash and its dot take 17
 MAX_MESSAGE_CHARS = 1024  # the API server's limit
@@ -35,6 +39,12 @@ class EventSubject:
 class _Seen:
     first_s: float
     count: int = 0
+
+
+@dataclass
+class _Similar:
+    messages: dict[str, None]
+    updated_s: float
 
 
 @dataclass
@@ -72,6 +82,7 @@ class EventRecorder:
         self._node_name, self._clock = node_name, clock
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+        self._similar: OrderedDict[tuple[str, str, bool], _Similar] = OrderedDict()
 
     def event(
         self, subject: EventSubject, reason: str, message: str, *, warning: bool, field: str = ""
@@ -83,8 +94,12 @@ class EventRecorder:
         now_s = self._clock()
         if not self._allowed(subject.uid, now_s):
             return None
+        identity = (subject.uid, reason, message, field)
+        if self._is_one_of_many(subject.uid, reason, message, now_s, warning=warning):
+            identity = (subject.uid, reason, COMBINED, "")
+            message = COMBINED + message
         message = message[:MAX_MESSAGE_CHARS]
-        material = repr((subject.uid, reason, message, field)).encode(errors="replace")
+        material = repr(identity).encode(errors="replace")
         name = f"{subject.name[:MAX_SUBJECT_CHARS]}.{hashlib.sha256(material).hexdigest()[:16]}"
         seen = self._seen.setdefault(name, _Seen(now_s))
         self._seen.move_to_end(name)
@@ -112,6 +127,23 @@ class EventRecorder:
         }
         key = ObjectKey("Event", namespace, name)
         return Report(key, "", msgspec.json.encode(body), Lane.SAMPLES)
+
+    def _is_one_of_many(
+        self, uid: str, reason: str, message: str, now_s: float, *, warning: bool
+    ) -> bool:
+        """Note the message; return whether its subject has had too many different ones for this reason."""
+        key = (uid, reason, warning)
+        similar = self._similar.get(key)
+        if similar is None or now_s - similar.updated_s > SIMILAR_S:
+            similar = self._similar[key] = _Similar({}, now_s)
+        self._similar.move_to_end(key)
+        if len(self._similar) > MAX_REMEMBERED:
+            self._similar.popitem(last=False)
+        similar.messages[message], similar.updated_s = None, now_s
+        if len(similar.messages) < MAX_SIMILAR:
+            return False
+        similar.messages.pop(next(iter(similar.messages)))
+        return True
 
     def _allowed(self, uid: str, now_s: float) -> bool:
         allowance = self._allowances.setdefault(uid, _Allowance(BURST, now_s))

@@ -6,12 +6,15 @@ import logging
 from typing import Any
 
 from corekit.timestamps import rfc3339
+from edgecore.edged.admission.decide import Refusal
 from edgecore.edged.admission.demands import Demands, demands_of
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.spec.podspec import Pod
 
+# What is judged by the Node object, whose newest state the cloud has.
+_OF_THE_NODE_OBJECT = ("NodeAffinity", "TaintToleration")
 logger = logging.getLogger(__name__)
 
 
@@ -46,7 +49,7 @@ class Gate:
             memory.admitted = True
             return True
         # What no room could help comes first: asking for room takes it.
-        refusal = await self._site.provision.refusal(pod) or self._site.admission.ask(demands)
+        refusal = await self._site.provision.refusal(pod) or await self._ask(demands)
         memory.admitted = refusal is None
         if refusal is None:
             return True
@@ -57,6 +60,17 @@ class Gate:
         extra = {"pod": f"{memory.namespace}/{memory.name}"}
         logger.warning("pod refused: %s: %s", refusal.reason, refusal.message, extra=extra)
         return False
+
+    async def _ask(self, demands: Demands) -> Refusal | None:
+        """Return why the node has no place for the pod; labels and taints are looked up anew before they refuse."""
+        refusal = self._site.admission.ask(demands)
+        if (
+            refusal is not None
+            and refusal.reason in _OF_THE_NODE_OBJECT
+            and await self._site.node_facts.refresh()
+        ):
+            refusal = self._site.admission.ask(demands)
+        return refusal
 
     def status(self) -> dict[str, Any]:
         """Return the status of a refused pod: it has no containers to tell of."""

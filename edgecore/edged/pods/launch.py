@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from edgecore.edged.containers.environment import Lookup, resolve_environment
 from edgecore.edged.containers.network import hosts_file
 from edgecore.edged.images.keyring import auths_for, credentials_in
+from edgecore.edged.logs.links import link_folder, make_link
 from edgecore.edged.pods.provision import node_hosts
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
@@ -17,6 +19,8 @@ from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
 from edgecore.edged.spec.podspec import Container, Pod
 from edgecore.edged.volumes.containermounts import container_mounts
 from edgecore.edged.volumes.podvolumes import PodVolumes
+
+logger = logging.getLogger(__name__)
 
 TERMINATION_MESSAGE_BYTES = 4096
 # kubelet's limits for FallbackToLogsOnError.
@@ -60,7 +64,20 @@ class Launch:
         self.reporter.emit("Created", f"Created container: {name}", name, False)
         await runtime.start_container(container_id)
         self.reporter.emit("Started", f"Started container {name}", name, False)
+        await self._link_log(container_id, config.log_path, name)
         return container_id
+
+    async def _link_log(self, container_id: str, log_path: str, name: str) -> None:
+        """Make the link that log shippers read; a container runs without it all the same."""
+        settings = self.site.settings
+        folder = link_folder(settings.container_log_links, settings.log_dir)
+        if folder is None:
+            return
+        log = Path(self.sandbox.log_dir, log_path)
+        try:
+            await asyncio.to_thread(make_link, folder, self.sandbox.pod, name, container_id, log)
+        except OSError as exc:
+            logger.warning("no link to the log of container %s: %s", name, exc)
 
     def _target(self, container: Container) -> str:
         """Return the id of the container whose processes an ephemeral container shall see."""

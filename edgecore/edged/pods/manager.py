@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -27,8 +28,11 @@ from edgecore.edged.images.puller import ImagePuller
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.mirrors import Mirrors
+from edgecore.edged.pods.nodefacts import NodeFactsKeeper
 from edgecore.edged.pods.provision import Provision
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
+from edgecore.edged.pods.staticpods import StaticFolder
 from edgecore.edged.pods.worker import PodWorker
 from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
@@ -40,6 +44,9 @@ from synccore.messages import ObjectKey
 
 logger = logging.getLogger(__name__)
 
+STATIC_SCAN_S = 5.0  # a stat of each file; kubelet looks every 20 s, and is woken by the kernel
+EVENTS_AGAIN_S = 60.0  # a runtime that tells no events may be replaced by one that does
+RELISTS_SKIPPED = 10  # with events only each tenth relist is made: for those that were lost
 RELIST_S = 1.0  # as kubelet's PLEG
 # A database that was lost is filled again by the cloud; until then what runs is left alone.
 ORPHAN_PATIENCE_S = 30.0
@@ -87,9 +94,13 @@ class Edged:
                 runtime, 1 if settings.serialize_image_pulls else settings.max_parallel_image_pulls
             ),
             tokens=TokenManager(store, uplink, clock),
+            node_facts=NodeFactsKeeper(store, uplink, self.admission, clock),
             node_labels=node_labels or {},
         )
-        self._linked = False
+        self._linked = self._evented = False
+        self._static = StaticFolder(Path(settings.static_dir), node_name)
+        self._mirrors_changed = asyncio.Event()
+        self._mirrors = Mirrors(store, lambda: self._static.pods, self._mirror, clock)
         self._workers: dict[str, PodWorker] = {}
         self._by_name: dict[ObjectKey, str] = {}
         self._memories: dict[str, bytes] = {}
@@ -103,6 +114,7 @@ class Edged:
             self._uplink.on_report_all(self._report_again)
         self._feed = self._store.feed("Pod", "ConfigMap", "Secret", CLAIM, VOLUME)
         await self._site.tokens.load()
+        await self._site.node_facts.load()
         self._memories = await self._store.local(OWNER)
         self._known_database = bool(self._memories)
         self._memories.pop(_KNOWN_DATABASE, None)
@@ -123,13 +135,37 @@ class Edged:
         """Serve until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            await self._scan_static()
             for stored in await self._store.list("Pod"):
                 self._take(stored.key, stored)
             for uid in self._memories.keys() - self._workers.keys():
                 self._end_unknown(uid)
             group.create_task(self._watch_records(), name="edged records")
+            group.create_task(self._watch_static(), name="edged static pods")
             group.create_task(self._watch_runtime(), name="edged relist")
+            group.create_task(self._watch_events(), name="edged events")
+            if self._uplink is not None:
+                group.create_task(self._site.node_facts.run(), name="edged node facts")
             group.create_task(self._site.prober.run(), name="edged prober")
+
+    async def _watch_static(self) -> None:
+        while True:
+            with suppress(StoreError):  # the store has said so; the next round compares again
+                await self._mirrors.settle()
+            try:
+                async with asyncio.timeout(STATIC_SCAN_S):
+                    await self._mirrors_changed.wait()
+                self._mirrors_changed.clear()
+            except TimeoutError:
+                await self._scan_static()
+
+    async def _scan_static(self) -> None:
+        for key, stored in (await asyncio.to_thread(self._static.scan)).items():
+            self._take(key, stored)
+
+    def _mirror(self, static_uid: str, mirror_uid: str) -> None:
+        if static_uid in self._workers:
+            self._workers[static_uid].report_as(mirror_uid)
 
     def status_of(self, uid: str) -> Mapping[str, Any] | None:
         """Return the newest status of the pod, as it was reported; None if there is none."""
@@ -137,6 +173,7 @@ class Edged:
         return worker.memory.status or None if worker is not None else None
 
     def _report_again(self) -> None:
+        self._mirrors.ask_again()
         for worker in self._workers.values():
             worker.report_again()
 
@@ -152,10 +189,28 @@ class Edged:
                 if objects & worker.references or (volumes and worker.waits_for_volumes):
                     worker.poke(references_changed=True)
 
+    async def _watch_events(self) -> None:
+        """Look at pods that the runtime says have changed; while it says so, the relist may take its time."""
+        while True:
+            try:
+                async for uid in self._runtime.events():
+                    self._evented = True
+                    if uid in self._workers:
+                        self._workers[uid].poke()
+            except RuntimeUnavailableError:
+                self._evented = False  # the relist says it
+                await asyncio.sleep(RELIST_S)
+            else:
+                self._evented = False
+                await asyncio.sleep(EVENTS_AGAIN_S)
+
     async def _watch_runtime(self) -> None:
         reachable = False
-        while True:
+        for number in itertools.count():
             self._note_link()
+            if self._evented and reachable and number % RELISTS_SKIPPED:
+                await asyncio.sleep(RELIST_S)
+                continue
             try:
                 known = set(self._workers)
                 listed = await self._runtime.list_sandboxes()
@@ -231,6 +286,9 @@ class Edged:
 
     def _take(self, key: ObjectKey, stored: StoredObject | None) -> None:
         """Tell the worker of `key`'s pod about its record; an older pod of that name must go."""
+        if key.kind == "Pod" and self._mirrors.take(key, stored):
+            self._mirrors_changed.set()
+            return
         before = self._by_name.get(key)
         if before is not None and (stored is None or before != stored.uid):
             del self._by_name[key]
@@ -248,6 +306,8 @@ class Edged:
         note = self._memories.pop(stored.uid, b"")
         fresh = PodMemory(namespace=stored.key.namespace, name=stored.key.name)
         worker = PodWorker(self._site, stored.uid, _decode_memory(note) or fresh, note)
+        if stored.key in self._static.pods:
+            worker.report_as("")  # until its mirror is known
         # Before its first step: a worker starts as "gone" until it is given a record.
         self._spawn(stored.uid, worker)
         return worker

@@ -174,7 +174,7 @@ class Provision:
 
     def _choose_driver(self, features: RuntimeFeatures) -> str:
         settings = self._settings
-        if settings.cgroup_root == "off" or self._runtime.name == "process":
+        if settings.cgroup_root == "none" or self._runtime.name == "process":
             return ""
         driver = settings.cgroup_driver
         if driver == "systemd" or (driver == "auto" and features.systemd_cgroups):

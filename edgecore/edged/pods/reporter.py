@@ -20,6 +20,7 @@ class PodReporter:
         self._site, self._uid, self._memory = site, uid, memory
         self._stored = stored
         self._pending: list[Report] = []
+        self.reports_as = uid  # of a static pod: its mirror's, "" while there is none
         self._subject = EventSubject("Pod", memory.namespace, memory.name, uid)
 
     def emit(self, reason: str, message: str, container: str = "", warning: bool = False) -> None:  # noqa: FBT001, FBT002
@@ -38,8 +39,9 @@ class PodReporter:
         memory, reports = self._memory, self._pending
         if status is not None and status != memory.status:
             memory.status = status
-            body = msgspec.json.encode({"status": status})
-            reports = [*reports, Report(self._key, self._uid, body, Lane.PODS)]
+            if self.reports_as:
+                body = msgspec.json.encode({"status": status})
+                reports = [*reports, Report(self._key, self.reports_as, body, Lane.PODS)]
         note = msgspec.json.encode(memory)
         if not reports and note == self._stored:
             return
@@ -51,9 +53,9 @@ class PodReporter:
         """Queue the newest status although it was reported before; the next `flush` sends it."""
         if self._memory.ended:
             self._pending.append(self._tombstone())
-        elif self._memory.status:
+        elif self._memory.status and self.reports_as:
             body = msgspec.json.encode({"status": self._memory.status})
-            self._pending.append(Report(self._key, self._uid, body, Lane.PODS))
+            self._pending.append(Report(self._key, self.reports_as, body, Lane.PODS))
 
     def _tombstone(self) -> Report:
         # With the last status in it: the outbox keeps one row per key, and the end would hide the exit codes.

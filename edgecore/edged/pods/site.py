@@ -12,6 +12,7 @@ from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.containers.environment import Lookup, PodFacts
 from edgecore.edged.images.puller import ImagePuller
 from edgecore.edged.pods.events import EventRecorder
+from edgecore.edged.pods.nodefacts import NodeFactsKeeper
 from edgecore.edged.pods.provision import Provision
 from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime
@@ -58,6 +59,7 @@ class Site:
     admission: AdmissionBook
     puller: ImagePuller
     tokens: TokenManager
+    node_facts: NodeFactsKeeper
     node_labels: Mapping[str, str] = field(default_factory=dict)
 
     @property

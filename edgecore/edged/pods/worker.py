@@ -24,7 +24,7 @@ from edgecore.edged.pods.launch import read_termination_message
 from edgecore.edged.pods.reporter import PodReporter
 from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerPhase, RuntimeUnavailableError
-from edgecore.edged.spec.fields import unknown_fields
+from edgecore.edged.spec.fields import not_of_processes, unknown_fields
 from edgecore.edged.spec.podspec import Container, Pod, PodSpecError, decode_identity, decode_pod
 from edgecore.edged.volumes.claims import claim_keys
 from edgecore.edged.volumes.podvolumes import PodVolumes
@@ -56,7 +56,7 @@ class PodWorker:
         self._problem = ""
         self._deleting = False
         self._gone = True
-        self._retry_now = False
+        self._retry_now = self._told_only = False
         self._messages: dict[str, str] = {}
         self._log_extra = {"pod": f"{memory.namespace}/{memory.name}"}
         self._fault = RepeatedFault(logger, f"pod {memory.namespace}/{memory.name}")
@@ -131,6 +131,14 @@ class PodWorker:
         """Look again: something about the pod may have changed."""
         self._retry_now = self._retry_now or references_changed
         self._wake.set()
+
+    def report_as(self, uid: str) -> None:
+        """Report as the pod `uid` from now on: a static pod's mirror; "" while it has none."""
+        if uid == self._reporter.reports_as:
+            return
+        self._reporter.reports_as = uid
+        if uid:
+            self.report_again()
 
     def report_again(self) -> None:
         """Say the newest status again, whether or not it changed."""
@@ -269,6 +277,11 @@ class PodWorker:
                 await self._show_while(task, pod)
         finally:
             self._working = None
+            if (
+                self._told_only
+            ):  # what woke us has not been acted on, and the work may end in an error
+                self._told_only = False
+                self._wake.set()
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task])
@@ -285,14 +298,13 @@ class PodWorker:
         if task.done() or not self._wake.is_set():
             return
         self._wake.clear()
+        self._told_only = True
         try:
             view, now_s = await self._observe(pod), self._site.clock()
             await self._publish(pod, view, Plan(), now_s)
-        except EdgeError as exc:  # said where it matters: when the work ends
+        except (EdgeError, OSError) as exc:  # said where it matters: when the work ends
             logger.debug("status not told: %s", exc, extra=self._log_extra)
-        # Told too often if the same news wakes us again, but never dropped: the work may end in an error.
-        await asyncio.wait([task], timeout=SETTLE_S)
-        self._wake.set()
+        await asyncio.wait([task], timeout=SETTLE_S)  # a probe each second is no reason to hurry
 
     async def _observe(self, pod: Pod) -> View:
         sandboxes = await self._site.runtime.sandbox(self.uid)
@@ -345,10 +357,15 @@ class PodWorker:
         if self.memory.warned:
             return
         self.memory.warned = True
-        if fields := ", ".join(unknown_fields(self._tree["spec"])):
-            message = f"not known to this release and ignored: {fields}"
-            self._reporter.emit("FieldNotServed", message, "", True)
-            logger.warning("fields %s", message, extra=self._log_extra)
+        unserved = {"not known to this release and ignored": unknown_fields(self._tree["spec"])}
+        if self._site.runtime.name == "process":
+            why = "not enforced on a node without a container runtime"
+            unserved[why] = not_of_processes(self._tree["spec"])
+        for why, fields in unserved.items():
+            if fields:
+                message = f"{why}: {', '.join(fields)}"
+                self._reporter.emit("FieldNotServed", message, "", True)
+                logger.warning("fields %s", message, extra=self._log_extra)
 
     async def _refuse(self) -> float | None:
         """Report a record that is no pod; nothing of it runs."""

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -95,6 +95,12 @@ class ProcessRuntime:
     async def sandbox(self, pod_uid: str) -> list[SandboxState]:
         """Return the sandboxes of one pod, newest first."""
         return [state for state in await self.list_sandboxes() if state.pod.uid == pod_uid]
+
+    async def events(self) -> AsyncIterator[str]:
+        """Yield nothing: a look at the files is all there is."""
+        nothing: Sequence[str] = ()
+        for uid in nothing:
+            yield uid
 
     async def run_sandbox(self, config: SandboxConfig) -> str:
         """Make a sandbox, which is a folder; return its id. Raises: ContainerStartError."""

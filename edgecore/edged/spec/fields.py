@@ -60,6 +60,26 @@ REFUSED: Mapping[str, str] = {
     **{f"spec.volumes.{kind}": "FailedMount" for kind in _VOLUME_TYPES},
 }
 
+# What plain processes, on a node without a container runtime, are not given or held to.
+NOT_OF_PROCESSES = frozenset(
+    {
+        "spec.runtimeClassName",
+        "spec.dnsConfig",
+        "spec.hostname",
+        "spec.subdomain",
+        "spec.securityContext.appArmorProfile",
+        "spec.securityContext.seccompProfile",
+        "spec.securityContext.seLinuxOptions",
+        "spec.securityContext.sysctls",
+        "spec.containers.ports.hostPort",
+        "spec.containers.resources.limits",
+        "spec.containers.securityContext.appArmorProfile",
+        "spec.containers.securityContext.capabilities",
+        "spec.containers.securityContext.seccompProfile",
+        "spec.containers.securityContext.seLinuxOptions",
+    }
+)
+
 # Values that ask for nothing.
 _NOTHING: tuple[object, ...] = (False, "", 0, [], {}, "None", "Default")
 # A type of volume that is not known keeps its pod from starting, with an Event of its own.
@@ -88,6 +108,23 @@ def unknown_fields(spec: Mapping[str, Any]) -> list[str]:
     """Return the paths of the members of `spec` that ask for something and have no verdict, sorted."""
     found = set(_walk(spec, PodSpec, "spec"))
     return sorted(path for path in found if path.rpartition(".")[0] not in _TOLD_AS_VOLUMES)
+
+
+def not_of_processes(spec: Mapping[str, Any]) -> list[str]:
+    """Return the paths of what `spec` asks for and plain processes do not get, sorted."""
+    return sorted({path for path in _set_paths(spec, "spec") if path in NOT_OF_PROCESSES})
+
+
+def _set_paths(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _set_paths(item, path)
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            written = "containers" if name in _CONTAINER_LISTS and path == "spec" else name
+            if member not in _NOTHING:
+                yield f"{path}.{written}"
+                yield from _set_paths(member, f"{path}.{written}")
 
 
 def _walk(value: Any, shape: Any, path: str) -> Iterator[str]:

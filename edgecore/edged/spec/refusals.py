@@ -127,4 +127,4 @@ def _enforces(profile: AppArmorProfile | None) -> bool:
 
 
 def _containers(pod: Pod) -> tuple[Container, ...]:
-    return (*pod.spec.init_containers, *pod.spec.containers)
+    return pod.spec.every_container

@@ -84,9 +84,9 @@ def test_only_a_service_with_a_cluster_ip_has_an_address(spec, addressed):
     assert has_address(json.dumps({"metadata": {}, "spec": spec}).encode()) is addressed
 
 
-def test_a_mirror_pod_belongs_to_no_node():
+def test_a_mirror_pod_belongs_to_its_node_and_gets_it_no_other_object():
     pod = POD | {"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}}
-    assert place_pod(json.dumps(pod).encode()).node is None
+    assert place_pod(json.dumps(pod).encode()) == ("edge-1", frozenset())
 
 
 def test_an_unbound_pod_belongs_to_no_node():

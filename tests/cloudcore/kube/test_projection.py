@@ -55,3 +55,21 @@ def test_reading_takes_identity_only():
 def test_what_is_no_object_is_refused(raw):
     with pytest.raises(msgspec.DecodeError):
         project_body(PODS, raw)
+
+
+def test_a_change_of_a_readiness_gate_reaches_the_node_and_no_other_status_does():
+    def raw(**conditions):
+        made = [
+            {"type": t, "status": s, "lastTransitionTime": "now"} for t, s in conditions.items()
+        ]
+        spec = {"readinessGates": [{"conditionType": "b"}, {"conditionType": "a"}]}
+        pod = {"metadata": {"name": "web"}, "spec": spec}
+        return json.dumps(pod | {"status": {"phase": "Running", "conditions": made}}).encode()
+
+    body = project_body(PODS, raw(Ready="False", b="False", a="True"))
+    assert json.loads(body)["status"] == {
+        "conditions": [{"type": "a", "status": "True"}, {"type": "b", "status": "False"}]
+    }
+    assert project_body(PODS, body) == body
+    assert project_body(PODS, raw(Ready="True", a="True", b="False")) == body
+    assert project_body(PODS, raw(Ready="True", a="True", b="True")) != body

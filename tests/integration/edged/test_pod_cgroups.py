@@ -73,7 +73,7 @@ async def test_without_requests_a_pod_is_best_effort_and_gets_next_to_no_share(n
 @needs_v1
 async def test_without_a_cgroup_root_containers_lie_where_the_runtime_puts_them(node):
     whole = {"resources": {"limits": {"cpu": "1"}}}
-    async with node.with_settings(cgroup_root="off") as edge:
+    async with node.with_settings(cgroup_root="none") as edge:
         await edge.put("Pod", pod_object(containers=[shell("sleep 300")], **whole))
         await edge.until(lambda: edge.phase() == "Failed", PATIENCE_S)
         assert edge.status()["reason"] == "PodLevelResourcesNotSupported"

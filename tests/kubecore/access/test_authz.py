@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -154,3 +156,44 @@ async def test_an_access_review_answers_for_the_one_who_asks(server):
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     status, body = await bob.post(path, {"spec": {"resourceAttributes": wanted}})
     assert (status, body["status"]) == (201, {"allowed": False})
+
+
+MIRROR = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "name": "web-n1",
+        "namespace": "default",
+        "annotations": {"kubernetes.io/config.mirror": "h"},
+    },
+    "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "busybox:1"}]},
+}
+SECRET_ENV = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, ""),
+        ({"annotations": {}}, "can only create mirror pods"),
+        ({"ownerReferences": []}, "with an owner reference set to itself"),
+        ({"nodeName": "n2"}, "with spec.nodeName set to itself"),
+        ({"serviceAccountName": "admin"}, "can not create pods that reference a service account"),
+        ({"env": SECRET_ENV}, "can not create pods that reference other objects: secretKeyRef"),
+    ],
+)
+async def test_a_node_may_create_mirrors_of_its_own_static_pods_only(
+    server, admin, change, problem
+):
+    _, node = await admin.post("/api/v1/nodes", {"kind": "Node", "metadata": {"name": "n1"}})
+    owner = {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": node["metadata"]["uid"]}
+    pod = json.loads(json.dumps(MIRROR))
+    pod["metadata"]["ownerReferences"] = [owner]
+    for name, value in change.items():
+        if name == "env":
+            pod["spec"]["containers"][0]["env"] = value
+        else:
+            pod["metadata" if name in pod["metadata"] else "spec"][name] = value
+    status, body = await admin.post(PODS, pod, **NODE)
+    assert status == (403 if problem else 201), body
+    assert problem in body.get("message", "")

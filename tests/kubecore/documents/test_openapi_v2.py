@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from aiohttp import test_utils, web
 
+from kubecore.access.accounts import Accounts
 from kubecore.access.target import target_of
 from kubecore.documents.openapi import v2_document
 from kubecore.documents.openapi_v2 import PROTOBUF_TYPE, accepted_form, as_v2
@@ -14,6 +15,8 @@ from kubecore.errors import ApiStatusError
 from kubecore.kinds.registry import Registry
 from kubecore.serving.answers import error_answer
 from kubecore.serving.api_documents import DocumentApi
+from kubecore.settings import AccountSettings
+from kubecore.storage.store import Store
 from tests.kubecore.samples import device_crd
 
 CORE = "io.k8s.api.core.v1."
@@ -235,8 +238,9 @@ def test_the_first_form_that_is_served_is_chosen(accept, form):
     assert accepted_form(accept) == form
 
 
-async def test_it_is_served_with_an_etag_and_not_sent_twice(registry):
-    documents = DocumentApi(registry)
+async def test_it_is_served_with_an_etag_and_not_sent_twice(registry, tmp_path):
+    store = Store(tmp_path / "kubecore.db")
+    documents = DocumentApi(registry, Accounts(AccountSettings(), store, registry, tmp_path / "k"))
 
     async def serve(request):
         try:

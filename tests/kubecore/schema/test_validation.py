@@ -286,6 +286,27 @@ def test_a_running_pod_may_change_its_image_and_gain_tolerations():
     assert take("pods", new, old=old)["spec"]["containers"][0]["image"] == "other"
 
 
+def test_a_deadline_may_come_nearer_and_a_toleration_last_otherwise():
+    toleration = {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
+    old = take("pods", make_pod(activeDeadlineSeconds=50, tolerations=[toleration]))
+    longer = {**toleration, "tolerationSeconds": 500}
+    new = changed(old, activeDeadlineSeconds=5, tolerations=[longer])
+    assert take("pods", new, old=old)["spec"]["activeDeadlineSeconds"] == 5
+    cause = refused("pods", changed(old, activeDeadlineSeconds=51), old=old)[0]
+    assert "less than or equal to previous value" in cause
+    gone = changed(old)
+    del gone["spec"]["activeDeadlineSeconds"]
+    assert "to nil value" in refused("pods", gone, old=old)[0]
+
+
+def test_a_grace_period_that_was_negative_may_become_one_second():
+    old = take("pods", make_pod())
+    old["spec"]["terminationGracePeriodSeconds"] = -5
+    assert take("pods", changed(old, terminationGracePeriodSeconds=1), old=old)
+    cause = refused("pods", changed(old, terminationGracePeriodSeconds=30), old=old)[0]
+    assert cause.startswith("spec: Forbidden")
+
+
 @pytest.mark.parametrize(
     ("change", "cause"),
     [

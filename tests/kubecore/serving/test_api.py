@@ -9,6 +9,7 @@ from tests.kubecore.server import running
 
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"
+ROOT_CA = "kube-root-ca.crt"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
@@ -195,7 +196,7 @@ async def test_a_list_is_paged_and_stays_as_it_was_when_it_began(admin):
     for i in range(5):
         await admin.post(CONFIGMAPS, configmap(f"c{i}"))
     _, page = await admin.get(f"{CONFIGMAPS}?limit=2")
-    assert page["metadata"]["remainingItemCount"] == 3
+    assert page["metadata"]["remainingItemCount"] == 4  # every namespace has a ConfigMap of its own
     await admin.delete(f"{CONFIGMAPS}/c3")
     names, version = [], page["metadata"]["resourceVersion"]
     while True:
@@ -205,7 +206,7 @@ async def test_a_list_is_paged_and_stays_as_it_was_when_it_began(admin):
         if not token:
             break
         _, page = await admin.get(f"{CONFIGMAPS}?limit=2&continue={token}")
-    assert names == ["c0", "c1", "c2", "c3", "c4"]
+    assert names == ["c0", "c1", "c2", "c3", "c4", ROOT_CA]
 
 
 async def test_a_continue_token_that_is_not_ours_is_refused(admin):
@@ -221,7 +222,7 @@ async def test_selectors_choose_what_is_listed(admin):
     _, listed = await admin.get(f"{CONFIGMAPS}?labelSelector=n=b")
     assert [i["metadata"]["name"] for i in listed["items"]] == ["b"]
     _, listed = await admin.get(f"{CONFIGMAPS}?fieldSelector=metadata.name!=b")
-    assert [i["metadata"]["name"] for i in listed["items"]] == ["a"]
+    assert [i["metadata"]["name"] for i in listed["items"]] == ["a", ROOT_CA]
     assert (await admin.get(f"{CONFIGMAPS}?labelSelector=((("))[0] == 400
 
 
@@ -343,6 +344,7 @@ async def test_a_watch_shows_what_is_there_and_then_what_changes(admin):
     async with admin.watch(f"{CONFIGMAPS}?watch=true") as events:
         first = await anext(events)
         assert (first["type"], first["object"]["metadata"]["name"]) == ("ADDED", "a")
+        assert (await anext(events))["object"]["metadata"]["name"] == ROOT_CA
         await admin.merge(f"{CONFIGMAPS}/a", {"data": {"x": "1"}})
         await admin.delete(f"{CONFIGMAPS}/a")
         assert (await anext(events))["type"] == "MODIFIED"
@@ -354,7 +356,7 @@ async def test_a_watch_list_ends_its_beginning_with_a_bookmark(admin):
     await admin.post(CONFIGMAPS, configmap("a"))
     query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
     async with admin.watch(f"{CONFIGMAPS}?{query}") as events:
-        assert (await anext(events))["type"] == "ADDED"
+        assert [(await anext(events))["type"] for _ in range(2)] == ["ADDED", "ADDED"]
         bookmark = await anext(events)
     assert bookmark["type"] == "BOOKMARK"
     assert bookmark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
@@ -385,7 +387,7 @@ async def test_a_table_watch_names_its_columns_once(admin):
         f"{admin.base}{CONFIGMAPS}?watch=true&timeoutSeconds=1", headers={"Accept": TABLE}
     ) as answer:
         tables = [json.loads(line)["object"] async for line in answer.content]
-    assert [bool(t["columnDefinitions"]) for t in tables] == [True, False]
+    assert [bool(t["columnDefinitions"]) for t in tables] == [True, False, False]
 
 
 async def test_discovery_speaks_every_dialect(admin):

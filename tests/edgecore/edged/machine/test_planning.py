@@ -519,6 +519,7 @@ class Book:
             self.live[sid] = replace(box, containers=kept)
 
 
+@pytest.mark.timeout(60)
 @given(SANDBOXES, POLICIES, st.booleans(), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_the_machine_converges_from_any_state_of_the_runtime(boxes, policy, deleting, with_init):

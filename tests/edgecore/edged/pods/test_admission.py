@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.fakes.pods import container, pod_object
+from tests.fakes.uplink import FakeUplink
 
 
 def hungry(name, uid, cpu="1500m", **spec):
@@ -85,3 +88,48 @@ async def test_a_critical_pod_takes_the_place_of_another(edge):
         assert status["message"] == "Preempted in order to admit critical pod"
         target = next(c for c in status["conditions"] if c["type"] == "DisruptionTarget")
         assert (target["status"], target["reason"]) == ("True", "TerminationByKubelet")
+
+
+def facts(labels, *taints):
+    return json.dumps({"labels": labels, "taints": list(taints)}).encode()
+
+
+async def test_labels_and_taints_of_the_node_object_are_asked_for_and_kept(edge):
+    edge.uplink = FakeUplink()
+    edge.uplink.connected = True
+    edge.uplink.answer = lambda _kind, _body: facts({"site": "south"})
+    async with edge.running():
+        await edge.put("Pod", pod_object("first", "u-1", nodeSelector={"site": "north"}))
+        await edge.until(lambda: edge.phase("first") == "Failed")
+        assert edge.status("first")["reason"] == "NodeAffinity"
+        # The label was given a moment ago: before a pod is refused, the cloud is asked once more.
+        edge.uplink.answer = lambda _kind, _body: facts({"site": "north"})
+        await edge.put("Pod", pod_object("second", "u-2", nodeSelector={"site": "north"}))
+        await edge.until(lambda: edge.phase("second") == "Running")
+    edge.uplink.connected, edge.uplink.answer = False, None
+    async with edge.running():  # without a link, what was kept decides
+        await edge.put("Pod", pod_object("third", "u-3", nodeSelector={"site": "east"}))
+        await edge.until(lambda: edge.phase("third") == "Failed")
+        await edge.put("Pod", pod_object("fourth", "u-4", nodeSelector={"site": "north"}))
+        await edge.until(lambda: edge.phase("fourth") == "Running")
+
+
+async def test_a_taint_that_speaks_of_silence_refuses_nobody(edge):
+    edge.uplink = FakeUplink()
+    edge.uplink.connected = True
+    silent = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}
+    edge.uplink.answer = lambda _kind, _body: facts({}, silent)
+    async with edge.running():
+        await edge.put("Pod", pod_object("first", "u-1"))
+        await edge.until(lambda: edge.phase("first") == "Running")
+        other = {"key": "maintenance", "effect": "NoExecute"}
+        edge.uplink.answer = lambda _kind, _body: facts({}, silent, other)
+    edge.uplink.connected = True
+    async with edge.running():
+        await edge.until(lambda: len(edge.uplink.asked) >= 2)
+        await edge.put("Pod", pod_object("second", "u-2"))
+        await edge.until(lambda: edge.phase("second") == "Failed")
+        assert edge.status("second")["reason"] == "TaintToleration"
+        assert (
+            edge.phase("first") == "Running"
+        )  # ending running pods for a taint is the cluster's business

@@ -40,6 +40,20 @@ def test_a_flood_is_cut_and_comes_back_slowly(clock):
     assert [record(recorder, f"later {n}") is not None for n in range(2)] == [True, False]
 
 
+def test_many_different_messages_of_one_reason_become_one_event(clock):
+    recorder = EventRecorder("edge-1", clock)
+    sent = [record(recorder, f"try {n}") for n in range(12)]
+    bodies = [body for _, body in sent]
+    assert [b["message"] for b in bodies[:9]] == [f"try {n}" for n in range(9)]
+    assert [b["message"] for b in bodies[9:]] == [
+        f"(combined from similar events): try {n}" for n in range(9, 12)
+    ]
+    assert [b["count"] for b in bodies[9:]] == [1, 2, 3]
+    assert len({report.key for report, _ in sent[9:]}) == 1
+    clock.now_s += 601  # a quiet while: the next ones are told one by one again
+    assert record(recorder, "later")[1]["message"] == "later"
+
+
 def test_a_long_message_and_a_long_name_fit_the_api(clock):
     subject = EventSubject("Pod", "default", "n" * 253, "u-2")
     report = EventRecorder("edge-1", clock).event(subject, "Failed", "x" * 5000, warning=True)

@@ -195,6 +195,17 @@ async def test_a_runtime_that_was_away_costs_no_restart(edge, monkeypatch, caplo
     assert [r.getMessage() for r in warnings] == ["container runtime: connection refused"]
 
 
+async def test_with_events_an_exit_is_noticed_before_the_next_relist(edge, monkeypatch):
+    monkeypatch.setattr(manager, "RELIST_S", 3600)
+    edge.runtime.changes = asyncio.Queue()
+    async with edge.running():
+        await edge.put("Pod", pod_object(restartPolicy="Never"))
+        await edge.until(lambda: edge.phase() == "Running")
+        edge.runtime.exit("app", 0)
+        edge.runtime.changes.put_nowait("u-1")
+        await edge.until(lambda: edge.phase() == "Succeeded")
+
+
 async def test_a_missing_config_map_is_named_and_awaited(edge):
     env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "cfg", "key": "a"}}}]
     async with edge.running():

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from corekit.backoff import Backoff
+from corekit.lifecycle import apart
 from corekit.logs import RepeatedFault
 from devicemodels.dmi import MappedDevice, MappedType
 from devicemodels.objects import ModelProperty
@@ -100,7 +101,7 @@ class DeviceRunner:
                 await self._ask(driver.open())
                 self._reports.state(self.mapped.id, ONLINE)
                 self._fault.cleared()
-                await self._serve(driver)
+                await apart(self._serve(driver))
             except* (DeviceUnreachableError, TimeoutError, OSError) as group:
                 self._reports.state(self.mapped.id, OFFLINE)
                 self._fault.failed(group.exceptions[0])

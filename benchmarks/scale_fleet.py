@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import random
+import resource
 import sys
 import time
 from pathlib import Path
@@ -121,6 +122,8 @@ class SimulatedNode:
 
 async def main() -> None:
     logging.basicConfig(level=logging.ERROR)  # thousands of nodes say that they wait for the hub
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder, server, first, count = sys.argv[1:]
     names = [f"edge-{n}" for n in range(int(first), int(first) + int(count))]
     nodes = [SimulatedNode(Path(folder), server, name) for name in names]

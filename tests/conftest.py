@@ -6,8 +6,11 @@ from importlib import import_module
 from types import ModuleType
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+# No time is asserted: a machine that does other work is no failure. Each test has its fuse.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("default")
 # Under the sanitizers everything is several times slower, and a run is one of many: no deadline, nothing kept.
 settings.register_profile("asan", deadline=None, database=None, max_examples=200)
 

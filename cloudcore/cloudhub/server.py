@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -127,6 +129,7 @@ class CloudHub:
 
     async def __aenter__(self) -> Self:
         """Bind the port. Raises: ConfigError: it is taken, or a certificate file cannot be read."""
+        _allow_descriptors()
         credentials = await asyncio.to_thread(_credentials, self._settings)
         self._server = grpc.aio.server(
             options=[
@@ -240,6 +243,13 @@ class CloudHub:
         level = logging.INFO if expected_end(exc) else logging.WARNING
         text = str(exc) if code in str(exc) else f"{code}: {exc}"
         logger.log(level, "cloudhub: node left: %s", text, extra={"node": node})
+
+
+def _allow_descriptors() -> None:
+    """Take all descriptors that the system allows: each node is one, and shells give 1,024 or 4,096 of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # a system that says infinity and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Servicer(sync_pb2_grpc.SyncServicer):

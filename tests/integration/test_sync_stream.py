@@ -410,3 +410,14 @@ def no_file_larger_than(limit_bytes):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_the_hub_takes_as_many_descriptors_as_the_system_allows(site):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+    try:
+        async with running(Cloud(site).hub):
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            assert soft == hard == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -132,7 +132,10 @@ async def test_the_official_client_runs_a_command(server, pod, tmp_path):
             )
             answer.write_stdin("it\n")
             answer.run_forever(timeout=30)
-            return answer.read_stdout(), answer.returncode
+            try:
+                return answer.read_stdout(), answer.returncode
+            finally:
+                answer.sock.shutdown()  # `close` leaves the socket once the server said goodbye
 
     assert await asyncio.to_thread(run) == ("got it\n", 3)
 

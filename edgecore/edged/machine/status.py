@@ -105,17 +105,14 @@ def _is_initialized(spec: Container, status: Status) -> bool:
 def _close(inits: list[Status], apps: list[Status]) -> None:
     """Give an end to containers of an ended pod that have none: one that was never made, or whose end was lost.
 
-    kubelet's rule: init containers before the last that was begun, and app containers once there was none left.
+    kubelet's rule: init containers up to the last that was begun, and app containers once those were through.
     """
-    begun = [i for i, s in enumerate(inits) if _terminated(s)]
-    done = (
-        begun
-        and begun[-1] == len(inits) - 1
-        and inits[-1]["state"].get("terminated", {}).get("exitCode") == 0
-    )
-    initialized = not inits or done or any(map(_terminated, apps))
-    lost = inits[: begun[-1] + 1] if begun else []
-    lost = [*(inits if any(map(_terminated, apps)) else lost), *(apps if initialized else [])]
+    if any(map(_terminated, apps)):
+        reached = len(inits)
+    else:
+        reached = max((i + 1 for i, s in enumerate(inits) if _terminated(s)), default=0)
+    through = reached == len(inits) and all(s["ready"] for s in inits[-1:])
+    lost = [*inits[:reached], *(apps if through or any(map(_terminated, apps)) else ())]
     for status in lost:
         if "terminated" not in status["state"]:
             ended = {"exitCode": LOST_EXIT_CODE, "reason": LOST_REASON, "message": LOST_MESSAGE}

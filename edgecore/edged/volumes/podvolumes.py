@@ -157,8 +157,10 @@ class PodVolumes:
     def _prepare_host_path(self, name: str, host_path: HostPath) -> Place:
         check_host_path(host_path, self._allowed)
         path = Path(host_path.path)
-        if not restricted(self._allowed) or not mounts.can_mount() or not path.exists():
+        if not restricted(self._allowed) or not mounts.can_mount():
             return Place(path, writable=True)
+        if not path.exists():  # the runtime would make it, wherever the path leads by then
+            path.mkdir(parents=True)
         # Held by descriptor: a link that a container plants after the check changes nothing.
         place = self.folder / "volumes/kubernetes.io~host-path" / name
         hold(path, place, self._allowed)

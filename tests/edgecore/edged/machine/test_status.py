@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from edgecore.edged.machine.memory import PodMemory, Waiting
+from edgecore.edged.machine.probing import Health
 from edgecore.edged.machine.status import Surroundings, pod_status
 from edgecore.edged.machine.view import observe
 from edgecore.edged.runtime import ContainerPhase, ContainerState, PodIdentity, SandboxState
-from tests.fakes.pods import container, make_pod
+from edgecore.edged.spec.podspec import decode_pod
+from tests.fakes.pods import container, make_pod, pod_object
 
 NOW = 1_790_000_000.0
 RUNNING, EXITED = ContainerPhase.RUNNING, ContainerPhase.EXITED
@@ -172,3 +176,80 @@ def test_transition_times_move_only_with_their_status():
 )
 def test_quality_of_service_follows_the_resources(resources, qos):
     assert status_of(make_pod(containers=[container(resources=resources)]))["qosClass"] == qos
+
+
+def test_a_pod_that_ended_before_its_containers_were_made_says_so_of_each():
+    note = PodMemory(namespace="default", name="web", outcome="Failed")
+    (app,) = status_of(make_pod(), note=note)["containerStatuses"]
+    ended = app["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "ContainerStatusUnknown")
+    assert ended["message"] == "The container could not be located when the pod was terminated"
+
+
+def test_of_a_pod_that_ended_while_it_was_initialized_the_rest_still_waits():
+    pod = make_pod(initContainers=[container("one"), container("two")], restartPolicy="Never")
+    note = PodMemory(namespace="default", name="web", outcome="Failed")
+    status = status_of(pod, boxed(state("one", EXITED, exit_code=1)), note)
+    one, two = status["initContainerStatuses"]
+    assert one["state"]["terminated"]["exitCode"] == 1
+    assert two["state"] == {"waiting": {"reason": "PodInitializing"}}
+    assert "waiting" in status["containerStatuses"][0]["state"]
+    assert status["phase"] == "Failed"
+
+
+def test_a_container_whose_start_has_not_ended_is_not_running_yet():
+    note = PodMemory(namespace="default", name="web", start_s=NOW)
+    view = observe(make_pod(), boxed(state()), note)
+    around = Surroundings(["192.0.2.7"], "containerd", health=Health(starting=frozenset({"app"})))
+    status = pod_status(make_pod(), view, note, around, NOW)
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert status["phase"] == "Pending"
+
+
+def test_a_container_that_fails_its_probes_runs_and_is_neither_started_nor_ready():
+    note = PodMemory(namespace="default", name="web", start_s=NOW)
+    view = observe(make_pod(), boxed(state()), note)
+    bad = Health(unstarted=frozenset({"c0"}), unready=frozenset({"c0"}))
+    around = Surroundings(["192.0.2.7"], "containerd", health=bad)
+    status = pod_status(make_pod(), view, note, around, NOW)
+    (app,) = status["containerStatuses"]
+    assert (app["started"], app["ready"], status["phase"]) == (False, False, "Running")
+
+
+def test_a_running_sidecar_keeps_the_phase_of_a_pod_whose_app_has_ended():
+    pod = make_pod(
+        initContainers=[container("side", restartPolicy="Always")], restartPolicy="Never"
+    )
+    note = PodMemory(namespace="default", name="web", outcome="Succeeded")
+    both = boxed(state("side"), state(phase=EXITED))
+    assert status_of(pod, both, note)["phase"] == "Running"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        ([], 'corresponding condition of pod readiness gate "a" does not exist.'),
+        (
+            [{"type": "a", "status": "False"}],
+            'the status of pod readiness gate "a" is not "True", but False',
+        ),
+        ([{"type": "a", "status": "True"}], None),
+    ],
+)
+def test_readiness_gates_have_the_last_word_on_ready(conditions, message):
+    made = pod_object(readinessGates=[{"conditionType": "a"}])
+    made["status"] = {"conditions": conditions}
+    pod, _ = decode_pod(json.dumps(made).encode())
+    status = status_of(pod, boxed(state()))
+    assert condition(status, "ContainersReady")["status"] == "True"
+    assert condition(status, "Ready").get("message") == message
+    assert condition(status, "Ready")["status"] == ("False" if message else "True")
+
+
+def test_an_ephemeral_container_has_a_status_of_its_own_and_is_never_ready():
+    pod = make_pod(ephemeralContainers=[container("debug")])
+    status = status_of(pod, boxed(state(), state("debug")))
+    (debug,) = status["ephemeralContainerStatuses"]
+    assert "running" in debug["state"]
+    assert debug["ready"] is False
+    assert condition(status, "Ready")["status"] == "True"

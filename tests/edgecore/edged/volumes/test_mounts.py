@@ -167,6 +167,21 @@ def test_a_host_path_that_was_allowed_stays_what_it_was(tmp_path):
 
 
 @needs_mounts
+def test_a_host_path_that_is_not_there_yet_is_made_and_held_too(tmp_path):
+    volumes = PodVolumes(tmp_path / "volumes", "u-1", [str(tmp_path / "in")])
+    path = tmp_path / "in/new"
+    pod = make_pod(volumes=[{"name": "v", "hostPath": {"path": str(path)}}])
+    try:
+        volumes.prepare(pod, volume_inputs())
+        place = volumes.place("v")
+        assert place.held
+        assert path.samefile(place.path)
+    finally:
+        volumes.remove()
+    assert path.is_dir()
+
+
+@needs_mounts
 def test_unmounting_a_held_path_leaves_the_nodes_own_mounts(tmp_path):
     source, place = tmp_path / "source", tmp_path / "pods/place"
     source.mkdir()

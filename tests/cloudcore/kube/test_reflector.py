@@ -287,7 +287,7 @@ async def test_what_one_kind_shows_of_a_restored_server_all_kinds_believe(api, c
     api.drop_connections()
     names = {"before", "of-the-new-history"}
     await until(lambda: {o.key.name for o in devices.items()} == names)
-    assert not list(pods.items())
+    await until(lambda: not list(pods.items()))
     task.cancel()
     await asyncio.wait([task])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--name", default="", help="of this mapper; else the driver's name")
     run.add_argument("--log-format", choices=("human", "json"), default="human")
     run.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
+    run.add_argument(
+        "--until-stdin-ends", action="store_true", help="end when whoever started this has ended"
+    )
     run.set_defaults(command=_run)
     listing = commands.add_parser("list", help="name the drivers that are installed")
     listing.set_defaults(command=_list)
@@ -69,9 +73,23 @@ def _run(arguments: argparse.Namespace) -> int:
     )
 
     async def run(stop: asyncio.Event) -> None:
+        if arguments.until_stdin_ends:
+            _stop_with_stdin(stop)
         await serve(settings, driver, stop)
 
     return run_until_signalled(run)
+
+
+def _stop_with_stdin(stop: asyncio.Event) -> None:
+    """Set `stop` when the pipe behind standard input has no writer any more."""
+    loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def readable() -> None:
+        if not os.read(stdin, 4096):
+            loop.remove_reader(stdin)
+            stop.set()
+
+    loop.add_reader(stdin, readable)
 
 
 def _list(_arguments: argparse.Namespace) -> int:

@@ -62,8 +62,10 @@ class MapperProcesses:
         own = socket.parent / f"{driver}.sock"
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "mappers", "run", driver,
-            "--edge-socket", str(socket), "--socket", str(own),
-            stdin=asyncio.subprocess.DEVNULL,
+            "--edge-socket", str(socket), "--socket", str(own), "--until-stdin-ends",
+            # Never written to. It ends with this agent, however that ends, and a mapper of an agent that was
+            # killed would go on beside that of the next one.
+            stdin=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
             return await process.wait()

@@ -8,6 +8,7 @@ import signal
 import sys
 from array import array
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -354,3 +355,31 @@ async def mapper_pid(edge_socket):
 
     await eventually(running)
     return found[0]
+
+
+AGENT = """
+import asyncio, sys
+from edgecore.dmi.supervisor import MapperProcesses
+from edgecore.settings import DmiSettings
+asyncio.run(MapperProcesses(DmiSettings(sys.argv[1], ("virtual",))).run())
+"""
+
+
+def running(pid):
+    """Return whether the process runs; one that has ended and waits to be reaped has no command line."""
+    path = Path(f"/proc/{pid}/cmdline")
+    return path.exists() and bool(path.read_bytes())
+
+
+async def test_a_mapper_ends_with_the_agent_that_ran_it_even_if_that_is_killed(tmp_path):
+    script = (sys.executable, "-c", AGENT, str(tmp_path / "dmi.sock"))
+    agent = await asyncio.create_subprocess_exec(*script)
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children")
+    try:
+        await eventually(lambda: (tmp_path / "virtual.sock").exists(), 60)
+        mapper = int(children.read_text().split()[0])
+        assert running(mapper)
+    finally:
+        agent.kill()
+        await agent.wait()
+    await eventually(lambda: not running(mapper), 30)

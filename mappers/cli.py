@@ -44,9 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--name", default="", help="of this mapper; else the driver's name")
     run.add_argument("--log-format", choices=("human", "json"), default="human")
     run.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
-    run.add_argument(
-        "--until-stdin-ends", action="store_true", help="end when whoever started this has ended"
-    )
+    run.add_argument("--attached", action="store_true", help="end when standard input does")
     run.set_defaults(command=_run)
     listing = commands.add_parser("list", help="name the drivers that are installed")
     listing.set_defaults(command=_list)
@@ -73,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
 
     async def run(stop: asyncio.Event) -> None:
-        if arguments.until_stdin_ends:
+        if arguments.attached:
             _stop_with_stdin(stop)
         await serve(settings, driver, stop)
 
@@ -81,11 +79,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _stop_with_stdin(stop: asyncio.Event) -> None:
-    """Set `stop` when the pipe behind standard input has no writer any more."""
     loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
 
     def readable() -> None:
-        if not os.read(stdin, 4096):
+        if not os.read(stdin, 1024):
             loop.remove_reader(stdin)
             stop.set()
 
@@ -93,18 +90,25 @@ def _stop_with_stdin(stop: asyncio.Event) -> None:
 
 
 def _list(_arguments: argparse.Namespace) -> int:
+    for name, place in sorted(_installed().items()):
+        sys.stdout.write(f"{name}\t{place}\n")
+    return 0
+
+
+def _installed() -> dict[str, str]:
     from importlib.metadata import entry_points
 
     from mappers.sdk.process import DRIVERS
 
-    for point in sorted(entry_points(group=DRIVERS), key=lambda p: p.name):
-        sys.stdout.write(f"{point.name}\t{point.value}\n")
-    return 0
+    return {point.name: point.value for point in entry_points(group=DRIVERS)}
 
 
 def _new(arguments: argparse.Namespace) -> int:
     from mappers.sdk.scaffold import write_skeleton
 
+    if arguments.name in _installed():
+        problem = f"{arguments.name!r} is the name of an installed driver"
+        raise ConfigError(SETTINGS, "name", problem)
     folder = arguments.folder or Path(arguments.name)
     for path in write_skeleton(arguments.name, folder):
         sys.stdout.write(f"{path}\n")

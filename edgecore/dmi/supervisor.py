@@ -62,10 +62,8 @@ class MapperProcesses:
         own = socket.parent / f"{driver}.sock"
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "mappers", "run", driver,
-            "--edge-socket", str(socket), "--socket", str(own), "--until-stdin-ends",
-            # Never written to. It ends with this agent, however that ends, and a mapper of an agent that was
-            # killed would go on beside that of the next one.
-            stdin=asyncio.subprocess.PIPE,
+            "--edge-socket", str(socket), "--socket", str(own), "--attached",
+            stdin=asyncio.subprocess.PIPE,  # ends with us, even if we are killed: two would drive one device
         )  # fmt: skip
         try:
             return await process.wait()

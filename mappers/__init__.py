@@ -1,1 +1,1 @@
-"""Drivers of leaf devices and their SDK; each runs as its own process. Empty until the DMI sockets are served."""
+"""Drivers of leaf devices and their SDK; each driver runs as its own process and talks DMI."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         "--protocol", default="", help="protocolName of its devices; else the driver's name"
     )
     run.add_argument("--name", default="", help="of this mapper; else the driver's name")
-    run.add_argument("--parent", type=int, metavar="PID", help="end when this parent is gone")
     run.add_argument("--log-format", choices=("human", "json"), default="human")
     run.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
+    run.add_argument("--attached", action="store_true", help="end when standard input does")
     run.set_defaults(command=_run)
     listing = commands.add_parser("list", help="name the drivers that are installed")
     listing.set_defaults(command=_list)
@@ -55,12 +56,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from mappers.sdk.parent import end_with
     from mappers.sdk.process import MapperSettings, load_driver, serve
 
     configure_logging(json_lines=arguments.log_format == "json", level=arguments.log_level)
-    if arguments.parent is not None:
-        end_with(arguments.parent)
     driver = load_driver(arguments.driver)
     name = arguments.name or arguments.driver
     beside = Path(arguments.edge_socket).parent / f"{name}.sock"
@@ -73,24 +71,44 @@ def _run(arguments: argparse.Namespace) -> int:
     )
 
     async def run(stop: asyncio.Event) -> None:
+        if arguments.attached:
+            _stop_with_stdin(stop)
         await serve(settings, driver, stop)
 
     return run_until_signalled(run)
 
 
+def _stop_with_stdin(stop: asyncio.Event) -> None:
+    loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def readable() -> None:
+        if not os.read(stdin, 1024):
+            loop.remove_reader(stdin)
+            stop.set()
+
+    loop.add_reader(stdin, readable)
+
+
 def _list(_arguments: argparse.Namespace) -> int:
+    for name, place in sorted(_installed().items()):
+        sys.stdout.write(f"{name}\t{place}\n")
+    return 0
+
+
+def _installed() -> dict[str, str]:
     from importlib.metadata import entry_points
 
     from mappers.sdk.process import DRIVERS
 
-    for point in sorted(entry_points(group=DRIVERS), key=lambda p: p.name):
-        sys.stdout.write(f"{point.name}\t{point.value}\n")
-    return 0
+    return {point.name: point.value for point in entry_points(group=DRIVERS)}
 
 
 def _new(arguments: argparse.Namespace) -> int:
     from mappers.sdk.scaffold import write_skeleton
 
+    if arguments.name in _installed():
+        problem = f"{arguments.name!r} is the name of an installed driver"
+        raise ConfigError(SETTINGS, "name", problem)
     folder = arguments.folder or Path(arguments.name)
     for path in write_skeleton(arguments.name, folder):
         sys.stdout.write(f"{path}\n")

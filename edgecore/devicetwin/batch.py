@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from corekit.timestamps import rfc3339
 from devicemodels.columns import check_column, text_of
-from devicemodels.objects import Device, DeviceModel
+from devicemodels.objects import Device, DeviceModel, ModelProperty
 from devicemodels.reporting import Admission, admit, policy_of
 from devicemodels.twin import (
     STATES,
@@ -34,6 +34,18 @@ class Answer(NamedTuple):
     payload: bytes
     durable: bool = False
     event_id: str = ""
+
+
+class Checked(NamedTuple):
+    """Values of one property that its model allows, oldest first, and the newest of them as twins hold it.
+
+    Shapes:  values: typed; of STRING, BYTES and JSON as on the wire.
+    """
+
+    prop: ModelProperty
+    times_ms: list[int]
+    values: list[Any]
+    newest: str
 
 
 class Batch:
@@ -103,7 +115,7 @@ class Batch:
         table = decode_table(payload, self.now_ms)
         device_id = request.target
         try:
-            device, model = self._roster.served(device_id)
+            model = self.model_of(device_id)
             columns = []
             for name, (times, values) in table.columns.items():
                 prop = model.property(name)
@@ -112,16 +124,24 @@ class Batch:
                     raise DeviceModelError(device_id, name[:64], known)
                 if values:
                     check_column(device_id, prop, values)
-                    columns.append((prop, times, values))
-            readings = {p.name: Reading(text_of(p, values[-1])) for p, _, values in columns}
-            self.merge(device_id, readings, streamed=False)
+                    columns.append(Checked(prop, times, values, text_of(prop, values[-1])))
+            self.take(device_id, columns)
         except DeviceModelError as exc:
             raise PayloadError(BAD_REQUEST, str(exc), table.event_id) from exc
         except PayloadError as exc:
             raise PayloadError(exc.code, exc.reason, table.event_id) from exc
-        for prop, times, values in columns:
+
+    def take(self, device_id: str, columns: Sequence[Checked]) -> None:
+        """Take many values of one device: the newest of each property into its twin, every one to the stream.
+
+        Raises:  PayloadError: the device is not served here.
+        """
+        device, _ = self._roster.served(device_id)
+        readings = {column.prop.name: Reading(column.newest) for column in columns}
+        self.merge(device_id, readings, streamed=False)
+        for prop, times_ms, values, _newest in columns:
             if policy_of(device, prop) is None:
-                self.streamed.add_column(device_id, prop, times, values)
+                self.streamed.add_column(device_id, prop, times_ms, values)
 
     def merge(
         self, device_id: str, readings: Mapping[str, Reading], *, streamed: bool = True
@@ -156,13 +176,6 @@ class Batch:
     def model_of(self, device_id: str) -> DeviceModel:
         """Return the model of a device that is served here. Raises: PayloadError."""
         return self._roster.served(device_id)[1]
-
-    def stream(
-        self, model: DeviceModel, device_id: str, name: str, time_ms: int, text: str
-    ) -> None:
-        """Send an earlier reading on, without a part in the twin; the model allows it."""
-        if (prop := model.property(name)) is not None:
-            self.streamed.add(device_id, prop, time_ms, text)
 
     def _hear(self, device_id: str) -> None:
         self.heard.add(device_id)

@@ -39,23 +39,32 @@ class Holdings:
 
 
 class MapperLink:
-    """Keeps one mapper up to date. `wanted()` is asked whenever `changed()` was called."""
+    """Keeps one mapper up to date.
 
-    def __init__(self, info: pb.MapperInfo, wanted: Callable[[], Holdings]) -> None:
+    Shapes:  wanted: returns what of these devices the mapper shall know; of all devices, if asked for None.
+    """
+
+    def __init__(self, info: pb.MapperInfo, wanted: Callable[[set[str] | None], Holdings]) -> None:
         self.info, self._wanted = info, wanted
         self._known = Holdings()
+        self._dirty: set[str] | None = None  # devices to look at; None: all
         self._changed = asyncio.Event()
         self._changed.set()
+        self._lost: MapperLostError | None = None  # of this round of calls
+        self.is_lost = False  # whether the mapper did not answer when it was last told something
         self._calls = asyncio.Semaphore(MAX_CALLS)
         self._fault = RepeatedFault(logger, f"mapper {info.name}")
 
-    def changed(self) -> None:
-        """Look again: devices may have changed."""
+    def changed(self, device_ids: set[str]) -> None:
+        """Look again at these devices."""
+        if self._dirty is not None:
+            self._dirty |= device_ids
         self._changed.set()
 
     def knows(self, holdings: Holdings) -> None:
         """Take what the mapper was told as it registered."""
-        self._known = holdings
+        self._known = Holdings(holdings.models, holdings.devices)
+        self._dirty = None
         self._changed.set()
 
     async def run(self) -> None:
@@ -72,15 +81,19 @@ class MapperLink:
                         self._changed.clear()
                         await self._tell(stub)
                         backoff.reset()
+                        self.is_lost = False
                         self._fault.cleared()
                 except MapperLostError as exc:
                     self._fault.failed(exc)
+                    self.is_lost, self._dirty = True, None
                     self._changed.set()
             await asyncio.sleep(backoff.next_delay_s())
 
     async def _tell(self, stub: Any) -> None:
         """Make the mapper know what it shall know: models first, what is gone last."""
-        wanted, known = self._wanted(), self._known
+        device_ids, self._dirty, self._lost = self._dirty, set(), None
+        wanted, known = self._wanted(device_ids), self._known
+        asked = known.devices.keys() if device_ids is None else device_ids & known.devices.keys()
         for key, model in wanted.models.items():
             if known.models.get(key) != model:
                 is_new = key not in known.models
@@ -95,16 +108,19 @@ class MapperLink:
             for key, device in wanted.devices.items()
             if known.devices.get(key) != device
         ]
-        calls += [self._remove(stub, key) for key in known.devices.keys() - wanted.devices.keys()]
+        calls += [self._remove(stub, key) for key in asked - wanted.devices.keys()]
+        if not calls:
+            return
         # Not a TaskGroup: what has been told stays told, and the loss of the mapper comes out bare.
         for result in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
-        for key in known.models.keys() - wanted.models.keys():
+        needed = {f"{d.namespace}/{d.spec.deviceModelReference}" for d in known.devices.values()}
+        for key in known.models.keys() - needed:
             namespace, _, name = key.partition("/")
             gone = pb.RemoveDeviceModelRequest(modelName=name, modelNamespace=namespace)
             await self._call(stub.RemoveDeviceModel, gone, key)
-            del known.models[key]
+            known.models.pop(key, None)
 
     async def _put(self, stub: Any, key: str, device: pb.Device) -> None:
         if key in self._known.devices:
@@ -122,6 +138,8 @@ class MapperLink:
     async def _call(self, method: Any, request: Any, key: str) -> None:
         """Call; what the mapper refuses is said, and not repeated until the object changes."""
         async with self._calls:
+            if self._lost is not None:  # one deadline, not one for each device
+                raise self._lost
             try:
                 await method(request, timeout=CALL_TIMEOUT_S)
             except grpc.aio.AioRpcError as exc:
@@ -130,5 +148,6 @@ class MapperLink:
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                     grpc.StatusCode.CANCELLED,
                 ):
-                    raise MapperLostError(f"{exc.code().name}: {exc.details()}") from exc
+                    self._lost = MapperLostError(f"{exc.code().name}: {exc.details()}")
+                    raise self._lost from exc
                 logger.warning("mapper %s refuses %s: %s", self.info.name, key, exc.details())

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import uuid
-from array import array
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from devicemodels.objects import DeviceModel
+from devicemodels.columns import check_column
+from devicemodels.objects import DeviceModel, ModelProperty
 from devicemodels.twin import Reading
 from devicemodels.values import DeviceModelError, parse_value
-from edgecore.devicetwin.batch import Batch
+from edgecore.devicetwin.batch import Batch, Checked
+from edgecore.dmi.columns import Column
 from edgecore.eventbus.payloads import PayloadError
 from edgecore.eventbus.topics import Asked, Request
 
 T = TypeVar("T")
+_NUMBERS = frozenset({"INT", "FLOAT", "DOUBLE"})
+_TYPED = _NUMBERS | {"BOOLEAN"}
 ERROR = "error"  # metadata of an observed desired value that the device has refused
 
 
@@ -23,15 +27,6 @@ class Transacting(Protocol):
 
     async def transact(self, work: Callable[[Batch], T]) -> T:
         """Do `work` on a batch; return once it is stored. Raises: NotStoredError."""
-
-
-class Row(NamedTuple):
-    """One reading. Shapes: device: "namespace/name"; text: as on every other wire. Units: time_ms: Unix."""
-
-    device: str
-    property: str
-    time_ms: int
-    text: str
 
 
 class Taken(NamedTuple):
@@ -65,65 +60,87 @@ class TwinReports:
             lambda batch: batch.answers.append(batch.state(request, state, _event_id()))
         )
 
-    async def readings(self, rows: Iterable[Row]) -> Taken:
-        """Take readings of any devices, oldest first: the newest of each property into its twin, every one on.
+    async def readings(self, columns: Sequence[Column]) -> Taken:
+        """Take readings of any devices: the newest of each property into its twin, every one on.
 
         What a model forbids is refused by itself. Raises: NotStoredError.
         """
-        by_device: dict[str, dict[str, list[Row]]] = {}
-        for row in rows:
-            by_device.setdefault(row.device, {}).setdefault(row.property, []).append(row)
+        by_device: dict[str, list[Column]] = {}
+        for column in columns:
+            by_device.setdefault(column.device, []).append(column)
         return await self._twins.transact(lambda batch: _merge(batch, by_device))
 
 
-def _merge(batch: Batch, by_device: Mapping[str, Mapping[str, list[Row]]]) -> Taken:
+def _merge(batch: Batch, by_device: Mapping[str, Sequence[Column]]) -> Taken:
     taken = refused = 0
     reason = ""
     for device_id, columns in by_device.items():
+        given = sum(len(column.values) for column in columns)
+        good: list[Checked] = []
         try:
             model = batch.model_of(device_id)
-        except PayloadError as exc:
-            refused += sum(map(len, columns.values()))
-            reason = reason or exc.reason
-            continue
-        newest: dict[str, Reading] = {}
-        for name, rows in columns.items():
-            good, problem = _allowed(device_id, model, name, rows)
-            taken, refused = taken + len(good), refused + len(rows) - len(good)
-            reason = reason or problem
+            for column in columns:
+                checked, problem = _allowed(device_id, model, column)
+                reason = reason or problem
+                good += [checked] if checked else []
             if good:
-                newest[name] = Reading(reported=good[-1].text)
-                for row in good[:-1]:  # the newest one is streamed by its merge
-                    batch.stream(model, row.device, row.property, row.time_ms, row.text)
-        if newest:
-            batch.merge(device_id, newest)
+                batch.take(device_id, good)
+        except PayloadError as exc:
+            reason, good = reason or exc.reason, []
+        count = sum(len(checked.values) for checked in good)
+        taken, refused = taken + count, refused + given - count
     return Taken(taken, refused, reason)
 
 
-def _allowed(
-    device_id: str, model: DeviceModel, name: str, rows: list[Row]
-) -> tuple[list[Row], str]:
-    """Return the rows that the model allows, and the reason of the first one that it does not."""
-    prop = model.property(name)
+def _allowed(device_id: str, model: DeviceModel, column: Column) -> tuple[Checked | None, str]:
+    """Return the values that the model allows, None if it allows none, and the reason of the first one refused."""
+    prop = model.property(column.property)
     if prop is None:
-        return [], f"device {device_id}: property {name[:64]!r}: is not in its model"
-    good, problem = [], ""
-    for row in rows:
+        return None, f"device {device_id}: property {column.property[:64]!r}: is not in its model"
+    values = column.values
+    if prop.type in _NUMBERS and isinstance(values[0], float):
+        numbers = _numbers(device_id, prop, values)
+        if numbers is not None:
+            newest = _number_text(numbers[-1])
+            return Checked(prop, column.times_ms, numbers, newest), ""
+    return _one_by_one(device_id, prop, column)
+
+
+def _numbers(device_id: str, prop: ModelProperty, values: list[float]) -> list[Any] | None:
+    """Return numbers as the property has them, None if one of them is not allowed; some ten nanoseconds each."""
+    numbers: list[Any] = values
+    if prop.type == "INT" and all(map(float.is_integer, values)):
+        numbers = list(map(int, values))
+    elif not math.isfinite(sum(map(abs, values))):
+        return None  # not a number in it, or perhaps only a large sum
+    try:
+        check_column(device_id, prop, numbers)
+    except DeviceModelError:
+        return None
+    return numbers
+
+
+def _one_by_one(device_id: str, prop: ModelProperty, column: Column) -> tuple[Checked | None, str]:
+    times: list[int] = []
+    values: list[Any] = []
+    newest = problem = ""
+    value: Any  # a message has either kind
+    for time_ms, value in zip(column.times_ms, column.values, strict=True):
+        text = value if isinstance(value, str) else _number_text(value)
         try:
-            parse_value(device_id, prop, row.text)
+            parsed = parse_value(device_id, prop, text)
         except DeviceModelError as exc:
             problem = problem or str(exc)
-        else:
-            good.append(row)
-    return good, problem
+            continue
+        times.append(time_ms)
+        values.append(parsed if prop.type in _TYPED else text)
+        newest = text
+    return (Checked(prop, times, values, newest) if values else None), problem
+
+
+def _number_text(number: float) -> str:
+    return str(int(number)) if number.is_integer() and abs(number) < 1 << 63 else repr(number)
 
 
 def _event_id() -> str:
     return uuid.uuid4().hex
-
-
-def column(code: str, raw: bytes) -> array[int] | array[float]:
-    """Return a little-endian column of a message. Raises: ValueError: half an item."""
-    items: array[int] | array[float] = array(code)
-    items.frombytes(raw)
-    return items

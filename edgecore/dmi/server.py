@@ -7,20 +7,22 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from corekit.errors import SETTINGS, ConfigError
+from corekit.errors import SETTINGS, ConfigError, StoreError
 from devicemodels.dmi import pack_device, pack_model
+from devicemodels.objects import Device, DeviceModel
 from devicemodels.pb import dmi_pb2 as pb
 from devicemodels.pb import dmi_pb2_grpc, readings_pb2, readings_pb2_grpc
 from devicemodels.twin import Reading
 from edgecore.devicetwin.roster import Roster
 from edgecore.devicetwin.twins import NotStoredError
+from edgecore.dmi.columns import SeriesNames
 from edgecore.dmi.mapper import Holdings, MapperLink
-from edgecore.dmi.reports import ERROR, Row, TwinReports, column
+from edgecore.dmi.reports import ERROR, TwinReports
 from edgecore.eventbus.payloads import NOT_FOUND, PayloadError
 from edgecore.records import Commit, RecordStore
 
@@ -30,7 +32,7 @@ OWNER = "dmi"
 # KubeEdge allows a call a second; here they are bounded by how many run at once, and by the disk.
 MAX_CONCURRENT_CALLS = 256
 MAX_MAPPERS = 64
-MAX_SERIES = 65_536  # of one stream of readings
+MAX_INFO_BYTES = 4096  # of what a mapper says of itself, and what is kept of it
 MAX_SOCKET_BYTES = 107  # the kernel's limit
 _STOP_GRACE_S = 0.5
 
@@ -63,6 +65,7 @@ class DmiServer:
         self._links: dict[str, tuple[MapperLink, asyncio.Task[None] | None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._server: Any = None
+        self._packed: dict[str, _Packed] = {}  # by device id
         twins.listen(self._changed)
 
     async def __aenter__(self) -> Self:
@@ -104,17 +107,26 @@ class DmiServer:
                 self._put(link.info)
             await asyncio.Event().wait()
 
-    async def register(self, info: pb.MapperInfo) -> Holdings:
-        """Take a mapper, durably; return what it shall know. Raises: ValueError."""
-        for what in ("name", "protocol", "address"):
-            if not getattr(info, what):
-                raise ValueError(f"mapper.{what} is empty")
+    async def register(self, info: pb.MapperInfo, *, told: bool) -> Holdings:
+        """Take a mapper, durably; return what it shall know.
+
+        Shapes:  told: whether it learns that from the answer; else it is told device by device.
+        Raises:  ValueError: why it cannot be taken.
+        """
+        _check_info(info)
+        local: dict[tuple[str, str], bytes | None] = {(OWNER, info.name): info.SerializeToString()}
+        gone = None
         if info.name not in self._links and len(self._links) >= MAX_MAPPERS:
-            raise ValueError(f"{MAX_MAPPERS} mappers are registered, and no more are served")
-        await self._store.commit(Commit(local={(OWNER, info.name): info.SerializeToString()}))
+            gone = next((name for name, (link, _) in self._links.items() if link.is_lost), None)
+            if gone is None:
+                raise ValueError(f"{MAX_MAPPERS} mappers are registered, and no more are served")
+            local[OWNER, gone] = None
+        await self._store.commit(Commit(local=local))
+        if gone is not None:
+            self._drop(gone)
         link = self._put(info)
-        holdings = self._holdings(info.protocol)
-        link.knows(Holdings(holdings.models, holdings.devices))
+        holdings = self._holdings(info.protocol, None)
+        link.knows(holdings if told else Holdings())
         logger.info(
             "mapper %s registered for protocol %s: %d devices",
             info.name,
@@ -126,36 +138,62 @@ class DmiServer:
     def _put(self, info: pb.MapperInfo) -> MapperLink:
         """Have a link to this mapper, at this address."""
         held = self._links.get(info.name)
-        if held is not None and held[1] is not None:
-            if held[0].info == info:
-                return held[0]
-            held[1].cancel()
-        link = MapperLink(info, lambda: self._holdings(info.protocol))
+        if held is not None and held[1] is not None and held[0].info == info:
+            return held[0]
+        self._drop(info.name)
+        link = MapperLink(info, lambda ids: self._holdings(info.protocol, ids))
         task = (
             self._group.create_task(link.run(), name=f"mapper {info.name}") if self._group else None
         )
         self._links[info.name] = link, task
         return link
 
-    def _changed(self, _device_ids: set[str]) -> None:
-        for link, _ in self._links.values():
-            link.changed()
+    def _drop(self, name: str) -> None:
+        _, task = self._links.pop(name, (None, None))
+        if task is not None:
+            task.cancel()
 
-    def _holdings(self, protocol: str) -> Holdings:
-        """Return the devices of a protocol, with their models; one without its model waits for it."""
+    def _changed(self, device_ids: set[str]) -> None:
+        for device_id in device_ids:
+            if device_id not in self._twins.roster.devices:
+                self._packed.pop(device_id, None)
+        for link, _ in self._links.values():
+            link.changed(device_ids)
+
+    def _holdings(self, protocol: str, device_ids: set[str] | None) -> Holdings:
+        """Return the devices of a protocol, of these or of all, with their models; one without its model waits."""
         roster, found = self._twins.roster, Holdings()
-        for device_id, device in roster.devices.items():
-            model = roster.model_of(device)
-            if model is None:
+        for device_id in roster.devices if device_ids is None else device_ids:
+            device = roster.devices.get(device_id)
+            model = roster.model_of(device) if device else None
+            if device is None or model is None:
                 continue
             named = device.spec.protocol.protocol_name if device.spec.protocol else ""
-            if (named or model.spec.protocol) != protocol:
-                continue
-            found.models[f"{model.metadata.namespace}/{model.metadata.name}"] = pack_model(model)
-            found.devices[device_id] = pack_device(
-                device, model, self._twins.outstanding(device_id)
-            )
+            if (named or model.spec.protocol) == protocol:
+                packed = self._pack(device_id, device, model)
+                found.devices[device_id] = packed.device
+                found.models[f"{model.metadata.namespace}/{model.metadata.name}"] = packed.model
         return found
+
+    def _pack(self, device_id: str, device: Device, model: DeviceModel) -> _Packed:
+        """Return a device as its mapper is told; a reading changes its twin, and nothing of that."""
+        desired = self._twins.outstanding(device_id)
+        held = self._packed.get(device_id)
+        if held and held.of[0] is device and held.of[1] is model and held.of[2] == desired:
+            return held
+        made = _Packed(
+            (device, model, desired), pack_device(device, model, desired), pack_model(model)
+        )
+        self._packed[device_id] = made
+        return made
+
+
+class _Packed(NamedTuple):
+    """Messages, and what they were made of."""
+
+    of: tuple[Device, DeviceModel, dict[str, str]]
+    device: pb.Device
+    model: pb.DeviceModel
 
 
 class _Manager(dmi_pb2_grpc.DeviceManagerServiceServicer):
@@ -167,9 +205,11 @@ class _Manager(dmi_pb2_grpc.DeviceManagerServiceServicer):
     async def MapperRegister(self, request: pb.MapperRegisterRequest, context: Any) -> Any:  # noqa: N802
         """Take a mapper; tell it its devices if it asks."""
         try:
-            holdings = await self._server.register(request.mapper)
+            holdings = await self._server.register(request.mapper, told=request.withData)
         except ValueError as exc:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+        except StoreError as exc:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"cannot be stored: {exc}")
         if not request.withData:
             return pb.MapperRegisterResponse()
         return pb.MapperRegisterResponse(
@@ -198,10 +238,10 @@ class _Readings(readings_pb2_grpc.ReadingServiceServicer):
 
     async def Stream(self, batches: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """Answer each batch once its newest values are stored."""
-        series: list[tuple[str, str]] = []
+        names = SeriesNames()
         async for batch in batches:
             try:
-                taken = await self._reports.readings(_rows(batch, series))
+                taken = await self._reports.readings(names.columns(batch))
             except ValueError as exc:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
             except NotStoredError as exc:
@@ -231,27 +271,17 @@ def _reading(twin: pb.Twin) -> Reading:
     return Reading(reported, observed if refused is None else None, refused)
 
 
-def _rows(batch: readings_pb2.ReadingBatch, series: list[tuple[str, str]]) -> list[Row]:
-    """Return the readings of a message. Raises: ValueError: saying what is wrong with it."""
-    if len(series) + len(batch.named) > MAX_SERIES:
-        raise ValueError(f"more than {MAX_SERIES} series in one stream")
-    series += [(one.device, one.property) for one in batch.named]
-    numbers, times = column("I", batch.series), column("q", batch.times_ms)
-    texts = batch.texts or [_number_text(n) for n in column("d", batch.numbers)]
-    if not len(numbers) == len(times) == len(texts):
+def _check_info(info: pb.MapperInfo) -> None:
+    """Refuse a mapper that could not be kept or dialled. Raises: ValueError."""
+    for what in ("name", "protocol", "address"):
+        if not getattr(info, what):
+            raise ValueError(f"mapper.{what} is empty")
+    if (size := info.ByteSize()) > MAX_INFO_BYTES:
+        raise ValueError(f"mapper: {size} bytes are more than the limit of {MAX_INFO_BYTES}")
+    if len(info.address) > MAX_SOCKET_BYTES or b"\0" in info.address:
         raise ValueError(
-            f"columns differ: {len(numbers)} series, {len(times)} times, {len(texts)} values"
+            f"mapper.address is no path of a socket of at most {MAX_SOCKET_BYTES} bytes"
         )
-    if numbers and max(numbers) >= len(series):
-        raise ValueError(f"series {max(numbers)} was not named: there are {len(series)}")
-    return [
-        Row(*series[int(n)], int(time_ms), text)
-        for n, time_ms, text in zip(numbers, times, texts, strict=True)
-    ]
-
-
-def _number_text(number: float) -> str:
-    return str(int(number)) if number.is_integer() and abs(number) < 1 << 53 else repr(number)
 
 
 def _make_place(path: Path) -> None:

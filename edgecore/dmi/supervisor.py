@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Self
@@ -63,8 +62,8 @@ class MapperProcesses:
         own = socket.parent / f"{driver}.sock"
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "mappers", "run", driver,
-            "--edge-socket", str(socket), "--socket", str(own), "--parent", str(os.getpid()),
-            stdin=asyncio.subprocess.DEVNULL,
+            "--edge-socket", str(socket), "--socket", str(own), "--attached",
+            stdin=asyncio.subprocess.PIPE,  # ends with us, even if we are killed: two would drive one device
         )  # fmt: skip
         try:
             return await process.wait()

@@ -79,12 +79,21 @@ class HttpDriver(Driver[HttpConfig, HttpPoint]):
                 if isinstance(found, PointFault)
                 else pick(found, steps_of(point.config.value))
             )
-            values[point.name] = raw if isinstance(raw, PointFault) else apply(point.config, raw)
+            try:
+                values[point.name] = (
+                    raw if isinstance(raw, PointFault) else apply(point.config, raw)
+                )
+            except OverflowError:
+                values[point.name] = PointFault("the number is too large")
         return values
 
     async def write(self, point: Point[HttpPoint], value: Value) -> None:
         """Send the value as the point's template says."""
-        config, told = point.config, undo(point.config, value)
+        config = point.config
+        try:
+            told = undo(config, value)
+        except ValueError as exc:
+            raise WriteRefusedError(self.device, str(exc)) from exc
 
         def filled(template: str) -> str:
             text = template.replace("{value}", text_of_value(told))

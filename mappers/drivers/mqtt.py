@@ -5,18 +5,28 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 import msgspec
 
-from mappers.sdk import DeviceUnreachableError, Driver, Point, PointFault, Report, Value
+from mappers.sdk import (
+    DeviceUnreachableError,
+    Driver,
+    Point,
+    PointFault,
+    Report,
+    Value,
+    WriteRefusedError,
+)
 from mappers.sdk.jsonpath import pick, steps_of
 from mappers.sdk.transforms import Transform, apply, undo
 from mappers.sdk.values import text_of_value
 
 CONNECT_TIMEOUT_S = 10
+_SWITCH = {"true": True, "on": True, "1": True, "yes": True}
+_SWITCH |= {"false": False, "off": False, "0": False, "no": False}
 
 
 class MqttConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -24,8 +34,15 @@ class MqttConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fie
 
     url: str
     client_id: str = ""
-    qos: int = 1
+    qos: Literal[0, 1, 2] = 1
     ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address of a broker."""
+        url = urlsplit(self.url)
+        if url.scheme not in ("mqtt", "mqtts") or not url.hostname:
+            raise ValueError(f"url {self.url!r} is not mqtt://host or mqtts://host")
+        _ = url.port  # raises ValueError
 
 
 class MqttPoint(Transform, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,8 +57,12 @@ class MqttPoint(Transform, frozen=True, kw_only=True, forbid_unknown_fields=True
     retain: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a path that is none."""
+        """Refuse a path or topics that are none. Raises: ValueError."""
         steps_of(self.path)
+        if self.topic:
+            aiomqtt.Wildcard(self.topic)
+        if self.write_topic:
+            aiomqtt.Topic(self.write_topic)
 
 
 class MqttDriver(Driver[MqttConfig, MqttPoint]):
@@ -87,8 +108,11 @@ class MqttDriver(Driver[MqttConfig, MqttPoint]):
     async def write(self, point: Point[MqttPoint], value: Value) -> None:
         """Publish the value; taken is what the broker has acknowledged."""
         config = point.config
-        topic = config.write_topic or config.topic
-        told = undo(config, value)
+        try:
+            topic = str(aiomqtt.Topic(config.write_topic or config.topic))
+            told = undo(config, value)
+        except ValueError as exc:
+            raise WriteRefusedError(self.device, str(exc)) from exc
         text = text_of_value(told)
         payload = config.write_template.replace("{value}", text).replace(
             "{json}", msgspec.json.encode(told).decode()
@@ -125,11 +149,19 @@ class MqttDriver(Driver[MqttConfig, MqttPoint]):
 
 
 def _value(point: Point[MqttPoint], raw: Value | PointFault) -> Value | PointFault:
-    if isinstance(raw, str) and point.type in ("INT", "FLOAT", "DOUBLE"):
-        try:
-            return apply(point.config, float(raw))
-        except ValueError:
-            return PointFault(f"{raw[:40]!r} is no number")
-    if isinstance(raw, str) and point.type == "BOOLEAN":
-        raw = raw.strip().lower() in ("true", "on", "1", "yes")
-    return raw if isinstance(raw, PointFault) else apply(point.config, raw)
+    """Return what the point says; devices write numbers and switches as texts too."""
+    try:
+        if isinstance(raw, str) and point.type in ("INT", "FLOAT", "DOUBLE"):
+            raw = _number(raw)
+        elif isinstance(raw, str) and point.type == "BOOLEAN":
+            raw = _SWITCH[raw.strip().lower()]
+        return raw if isinstance(raw, PointFault) else apply(point.config, raw)
+    except (ValueError, KeyError, OverflowError):
+        return PointFault(f"{str(raw)[:40]!r} is no {point.type}")
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

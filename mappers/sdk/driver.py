@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -47,6 +47,8 @@ class Point(Generic[P]):
 class Driver(Generic[C, P]):
     """One connected device. A subclass names two schemas and has three methods; everything else is optional.
 
+    `open`, `read` and `write` are called one at a time, each with a deadline of 30 seconds.
+
     `Config` and `PointConfig` are `msgspec.Struct` types: fields that are missing, unknown or of a wrong type are
     refused with one line on the device, before the driver is made.
     """
@@ -87,10 +89,3 @@ class Driver(Generic[C, P]):
 
     async def close(self) -> None:
         """Let go of the connection; must not raise."""
-
-
-def driver_schemas(
-    driver: type[Driver[Any, Any]],
-) -> tuple[type[msgspec.Struct], type[msgspec.Struct]]:
-    """Return the schemas of a driver's device and of its points."""
-    return driver.Config, driver.PointConfig

@@ -18,7 +18,7 @@ from devicemodels.pb import dmi_pb2 as pb
 from devicemodels.pb import dmi_pb2_grpc, readings_pb2_grpc
 from mappers.sdk.errors import EdgeLostError
 from mappers.sdk.outbox import Observed, Outbox
-from mappers.sdk.readings import NoStreamsError, ReadingStream
+from mappers.sdk.readings import NoStreamsError, Readings, ReadingStream
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,10 @@ class EdgeClient:
         self.outbox.states[device] = state
         self._waiting.set()
 
+    def forget(self, device: str) -> None:
+        """Drop what waits of a device that is gone."""
+        self.outbox.forget(device)
+
     async def run(self, registered: Callable[[pb.MapperRegisterResponse], None]) -> None:
         """Register, then report what there is, and again whenever edgecore was away; until cancelled.
 
@@ -118,7 +122,7 @@ class EdgeClient:
                     await self._tell_observed()
                     stream = await self._tell_readings(stream)
                 if stream is not None:
-                    await self._finish(stream)
+                    stream = await self._finish(stream)
         except EdgeLostError:
             if stream is not None:
                 self.outbox.put_back(stream.unanswered())
@@ -145,10 +149,21 @@ class EdgeClient:
             await self._channel.wait_for_state_change(state)
             state = self._channel.get_state(try_to_connect=True)
 
-    async def _finish(self, stream: ReadingStream) -> None:
-        """Wait for the answers that are owed: what is not answered may not be stored."""
-        if problem := await stream.settle():
+    async def _finish(self, stream: ReadingStream) -> ReadingStream | None:
+        """Wait for the answers that are owed, what is not answered may not be stored; return the stream, if any."""
+        try:
+            problem = await stream.settle()
+        except NoStreamsError:  # what was written before its absence was known
+            await self._without_streams(stream)
+            return None
+        self._note_refused(problem)
+        return stream
+
+    def _note_refused(self, problem: str) -> None:
+        if problem:
             self._refused.failed(problem)
+        else:
+            self._refused.cleared()
 
     async def _tell_states(self) -> None:
         for device, state in list(self.outbox.states.items()):
@@ -182,27 +197,32 @@ class EdgeClient:
         readings = self.outbox.take_readings()
         if not readings:
             return stream
-        if stream is not None:
-            try:
-                if problem := await stream.send(readings):
-                    self._refused.failed(problem)
-                return stream
-            except NoStreamsError:  # KubeEdge's own edgecore: one call per device, newest values
-                self._streams = False
-                readings = stream.unanswered()
+        if stream is None:
+            await self._tell_newest(readings)
+            return None
+        try:
+            self._note_refused(await stream.send(readings))
+        except NoStreamsError:
+            await self._without_streams(stream)
+            return None
+        return stream
+
+    async def _without_streams(self, stream: ReadingStream) -> None:
+        """Go on as with KubeEdge's own edgecore: one call per device, newest values."""
+        self._streams = False
+        await self._tell_newest(stream.unanswered())
+
+    async def _tell_newest(self, readings: Readings) -> None:
         newest: dict[str, dict[str, str]] = {}
         for device, prop, _, text in readings:
             newest.setdefault(device, {})[prop] = text
         try:
             for device, values in newest.items():
-                await self._tell_status(
-                    device,
-                    [pb.Twin(propertyName=p, reported=_property(t)) for p, t in values.items()],
-                )
+                twins = [pb.Twin(propertyName=p, reported=_property(t)) for p, t in values.items()]
+                await self._tell_status(device, twins)
         except EdgeLostError:
             self.outbox.put_back(readings)
             raise
-        return None
 
     async def _call(self, method: Any, request: Any, *, refusable: bool = False) -> Any:
         try:

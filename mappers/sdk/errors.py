@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corekit.errors import DeviceError, TransportError
+from corekit.errors import DeviceError, EdgeError, TransportError
 
 
 class DeviceUnreachableError(DeviceError):
@@ -25,3 +25,7 @@ class DriverConfigError(DeviceError):
 
 class EdgeLostError(TransportError):
     """edgecore does not answer on its socket."""
+
+
+class DriverFailedError(EdgeError):
+    """A driver did what none may do; like any other exception of it, it is its own device's fault."""

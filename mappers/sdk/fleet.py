@@ -13,9 +13,12 @@ from devicemodels.dmi import MappedDevice, MappedType, unpack_device, unpack_mod
 from devicemodels.pb import dmi_pb2 as pb
 from mappers.sdk.driver import Driver
 from mappers.sdk.errors import DriverConfigError
-from mappers.sdk.runner import BACKOFF_S, UNHEALTHY, DeviceRunner, Reports
+from mappers.sdk.runner import BACKOFF_S, CLOSE_TIMEOUT_S, UNHEALTHY, DeviceRunner, Reports
 
 logger = logging.getLogger(__name__)
+
+# A driver that has run so long has not failed of how it was started.
+HEALTHY_S = 60.0
 
 
 class Fleet:
@@ -71,42 +74,55 @@ class Fleet:
                 running[0].desire(mapped)
                 return
             runner = DeviceRunner(mapped, types, self._driver, self._reports)
-        except (DriverConfigError, ValueError) as exc:
+        except Exception as exc:  # a driver's schema may run code of its own
+            known = isinstance(exc, DriverConfigError)
+            problem = exc if known else f"device {device_id}: {exc or type(exc).__name__}"
             logger.error(
-                "%s", exc if isinstance(exc, DriverConfigError) else f"device {device_id}: {exc}"
+                "%s", problem, exc_info=not isinstance(exc, DriverConfigError | ValueError)
             )
             self._end(device_id)
             self._reports.state(device_id, UNHEALTHY)
             return
-        self._end(device_id)
-        task = self._group.create_task(self._guarded(runner), name=f"device {device_id}")
+        before = self._end(device_id)
+        task = self._group.create_task(self._guarded(runner, before), name=f"device {device_id}")
         self._running[device_id] = runner, task
 
     def remove(self, device_id: str) -> None:
         """End a device."""
         self._devices.pop(device_id, None)
         self._end(device_id)
+        self._reports.forget(device_id)
 
     def close(self) -> None:
         """End all devices."""
         for device_id in list(self._running):
             self._end(device_id)
 
-    async def _guarded(self, runner: DeviceRunner) -> None:
-        """Run one device; a driver's bug is that device's alone, and is said with its trace."""
-        backoff = Backoff(*BACKOFF_S)
+    async def _guarded(self, runner: DeviceRunner, before: asyncio.Task[None] | None) -> None:
+        """Run one device; a driver's bug is that device's alone, and is said with its trace.
+
+        Shapes:  before: who drove it until now; a serial port has room for one.
+        """
+        if before is not None:
+            await asyncio.wait((before,), timeout=2 * CLOSE_TIMEOUT_S)
+        backoff, loop = Backoff(*BACKOFF_S), asyncio.get_running_loop()
         while True:
+            began_s = loop.time()
             try:
                 await runner.run()
             except Exception:  # somebody else's code: the boundary between devices
                 logger.exception("device %s: its driver failed", runner.mapped.id)
                 self._reports.state(runner.mapped.id, UNHEALTHY)
+            if loop.time() - began_s > HEALTHY_S:
+                backoff.reset()
             await asyncio.sleep(backoff.next_delay_s())
 
-    def _end(self, device_id: str) -> None:
+    def _end(self, device_id: str) -> asyncio.Task[None] | None:
         running = self._running.pop(device_id, None)
-        if running is not None:
-            running[1].cancel()
+        if running is None:
+            return None
+        running[1].cancel()
+        return running[1]
 
 
 def _same_set_up(one: MappedDevice, other: MappedDevice) -> bool:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from corekit.backoff import Backoff
-from corekit.errors import DeviceError
+from corekit.lifecycle import apart
 from corekit.logs import RepeatedFault
 from devicemodels.dmi import MappedDevice, MappedType
 from devicemodels.objects import ModelProperty
 from devicemodels.values import DeviceModelError, same_value
 from mappers.sdk.driver import Driver, Point, PointFault, Value
-from mappers.sdk.errors import DeviceUnreachableError, WriteRefusedError
+from mappers.sdk.errors import DeviceUnreachableError, DriverFailedError, WriteRefusedError
 from mappers.sdk.schedule import Schedule
 from mappers.sdk.schema import typed
 from mappers.sdk.values import model_property, text_of, value_of
@@ -25,6 +25,9 @@ ONLINE, OFFLINE, UNHEALTHY = "online", "offline", "unhealthy"
 BACKOFF_S = (0.5, 30.0)
 # A driver that hangs is no better than one that says that its device is unreachable.
 CALL_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 5.0
+
+T = TypeVar("T")
 
 
 class Reports(Protocol):
@@ -38,6 +41,16 @@ class Reports(Protocol):
 
     def state(self, device: str, state: str) -> None:
         """Take the device's state."""
+
+    def forget(self, device: str) -> None:
+        """Drop what waits of a device that is gone."""
+
+
+class Settled(NamedTuple):
+    """A desired value that the device has taken, or, with `error`, has refused."""
+
+    text: str
+    error: str
 
 
 class DeviceRunner:
@@ -60,7 +73,8 @@ class DeviceRunner:
         self._points = [self._point(p.name, p.config) for p in mapped.properties if p.name in types]
         self._schedule = Schedule(mapped.properties)
         self._wanted = {p.name: p.desired for p in mapped.properties if p.desired is not None}
-        self._settled: dict[str, str] = {}  # what the device has taken or refused
+        self._settled: dict[str, Settled] = {}
+        self._one_call = asyncio.Lock()  # most protocols cannot read and write at once
         self._to_write, self._read_soon = asyncio.Event(), asyncio.Event()
         self._backoff = Backoff(*BACKOFF_S)
         self._fault = RepeatedFault(logger, f"device {mapped.id}")
@@ -72,6 +86,10 @@ class DeviceRunner:
         wanted = {p.name: p.desired for p in mapped.properties if p.desired is not None}
         for name in self._wanted.keys() - wanted.keys():
             self._settled.pop(name, None)
+        # What is still asked for has not been heard: it is told again, and not written again.
+        for name, text in wanted.items():
+            if (settled := self._settled.get(name)) and settled.text == text:
+                self._reports.observe(mapped.id, name, text, settled.error)
         self._wanted = wanted
         self._to_write.set()
 
@@ -80,24 +98,34 @@ class DeviceRunner:
         while True:
             driver = self._driver_type(self.mapped.id, self._config, self._points)
             try:
-                async with asyncio.timeout(CALL_TIMEOUT_S):
-                    await driver.open()
+                await self._ask(driver.open())
                 self._reports.state(self.mapped.id, ONLINE)
                 self._fault.cleared()
-                await self._serve(driver)
+                await apart(self._serve(driver))
             except* (DeviceUnreachableError, TimeoutError, OSError) as group:
                 self._reports.state(self.mapped.id, OFFLINE)
                 self._fault.failed(group.exceptions[0])
             finally:
-                await driver.close()
+                await self._close(driver)
             await asyncio.sleep(self._backoff.next_delay_s())
+
+    async def _close(self, driver: Driver[Any, Any]) -> None:
+        try:
+            await _own(driver.close(), CLOSE_TIMEOUT_S)
+        except Exception:  # somebody else's code: nothing depends on it any more
+            logger.exception("device %s: its driver failed to close", self.mapped.id)
+
+    async def _ask(self, call: Coroutine[Any, Any, T]) -> T:
+        """Return what the driver says; one call at a time."""
+        async with self._one_call:
+            return await _own(call, CALL_TIMEOUT_S)
 
     async def _serve(self, driver: Driver[Any, Any]) -> None:
         self._to_write.set()
         async with asyncio.TaskGroup() as group:
             if driver.polls:
                 group.create_task(self._poll(driver))
-            group.create_task(driver.listen(self._take))
+            group.create_task(_own(driver.listen(self._take), None))
             group.create_task(self._write(driver))
 
     async def _poll(self, driver: Driver[Any, Any]) -> None:
@@ -111,7 +139,8 @@ class DeviceRunner:
 
     async def _pause(self, rest_s: float) -> None:
         try:
-            async with asyncio.timeout(max(rest_s, 0.001)):
+            # Without properties nothing is ever due, and no event loop takes "never" as a time.
+            async with asyncio.timeout(None if rest_s == float("inf") else max(rest_s, 0.001)):
                 await self._read_soon.wait()
             self._read_soon.clear()
         except TimeoutError:
@@ -120,22 +149,22 @@ class DeviceRunner:
     async def _read(self, driver: Driver[Any, Any], names: set[str]) -> None:
         points = [point for point in self._points if point.name in names]
         if points:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                values = await driver.read(points)
-            self._take(values)
+            self._take(await self._ask(driver.read(points)))
 
     def _take(self, values: Mapping[str, Value | PointFault]) -> None:
         """Report what the device said."""
         self._backoff.reset()
         for name, value in values.items():
+            if (rule := self._rules.get(name)) is None:
+                continue
             fault = self._point_faults.setdefault(
                 name, RepeatedFault(logger, f"device {self.mapped.id}: property {name}")
             )
-            rule = self._rules.get(name)
-            if rule is None:
-                continue
             if isinstance(value, PointFault):
                 fault.failed(value.reason)
+                continue
+            if not isinstance(value, Value):
+                fault.failed(f"its driver says a {type(value).__name__}, which is no value")
                 continue
             try:
                 self._reports.read(self.mapped.id, name, text_of(self.mapped.id, rule, value))
@@ -149,9 +178,10 @@ class DeviceRunner:
             await self._to_write.wait()
             self._to_write.clear()
             for name, text in list(self._wanted.items()):
-                if self._settled.get(name) != text and name in points:
+                settled = self._settled.get(name)
+                if (settled is None or settled.text != text) and name in points:
                     error = await self._write_one(driver, points[name], text)
-                    self._settled[name] = text
+                    self._settled[name] = Settled(text, error)
                     self._reports.observe(self.mapped.id, name, text, error)
                     self._schedule.soon(name)
                     self._read_soon.set()
@@ -161,9 +191,8 @@ class DeviceRunner:
         rule = self._rules[point.name]
         try:
             value = value_of(self.mapped.id, rule, text)
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                if not await self._has_already(driver, point, rule, text):
-                    await driver.write(point, value)
+            if not await self._has_already(driver, point, rule, text):
+                await self._ask(driver.write(point, value))
         except (WriteRefusedError, DeviceModelError) as exc:
             logger.warning(
                 "device %s: property %s refuses %.40r: %s", self.mapped.id, point.name, text, exc
@@ -177,7 +206,7 @@ class DeviceRunner:
         """Tell whether the device says `text` already: after a restart nothing is switched for nothing."""
         if not driver.polls:
             return False
-        value = (await driver.read([point])).get(point.name)
+        value = (await self._ask(driver.read([point]))).get(point.name)
         if value is None or isinstance(value, PointFault):
             return False
         try:
@@ -192,6 +221,18 @@ class DeviceRunner:
         return Point(name, mapped_type.type, mapped_type.access_mode != "ReadOnly", settings)
 
 
-def is_config_error(exc: BaseException) -> bool:
-    """Tell whether a device cannot be driven until somebody changes its object."""
-    return isinstance(exc, DeviceError) and not exc.retryable
+async def _own(call: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
+    """Return what a driver's call returns; what would end more than its own device comes out as an error.
+
+    Raises:  DriverFailedError: it wanted to end the process, or cancelled itself. TimeoutError, and what it raises.
+    """
+    task = asyncio.current_task()
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await call
+    except SystemExit as exc:
+        raise DriverFailedError(f"its driver wanted to end the process: {exc!r}") from exc
+    except asyncio.CancelledError as exc:
+        if task is not None and task.cancelling():
+            raise
+        raise DriverFailedError("its driver cancelled itself") from exc

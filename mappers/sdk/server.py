@@ -14,6 +14,8 @@ from devicemodels.pb import dmi_pb2 as pb
 from devicemodels.pb import dmi_pb2_grpc
 from mappers.sdk.fleet import Fleet
 
+MAX_CONCURRENT_CALLS = 64  # edgecore makes 16 at a time
+
 
 class MapperService(dmi_pb2_grpc.DeviceMapperServiceServicer):
     """Takes what edgecore says into the fleet."""
@@ -66,7 +68,9 @@ class MapperService(dmi_pb2_grpc.DeviceMapperServiceServicer):
 
 async def serve_mapper(fleet: Fleet, socket: str) -> Any:
     """Return the started server on a unix socket that only this user may dial. Raises: ConfigError."""
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(
+        maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS, options=[("grpc.so_reuseport", 0)]
+    )
     dmi_pb2_grpc.add_DeviceMapperServiceServicer_to_server(MapperService(fleet), server)  # type: ignore[no-untyped-call]
     before = os.umask(0o177)
     try:

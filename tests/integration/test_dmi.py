@@ -1,16 +1,13 @@
 """Mappers at a real edge: a real store, real sockets, and mappers as processes of their own."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
 import signal
-import subprocess
 import sys
 from array import array
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import grpc
 import pytest
@@ -359,40 +356,246 @@ async def mapper_pid(edge_socket):
     return found[0]
 
 
-KEEPER = """
-import asyncio, sys
-from edgecore.dmi.supervisor import MapperProcesses
-from edgecore.settings import DmiSettings
-asyncio.run(MapperProcesses(DmiSettings(sys.argv[1], ("virtual",))).run())
-"""
+@asynccontextmanager
+async def mapper_of(site, folder, answer, name="other", protocol="virtual"):
+    """Register a mapper whose service does `answer(what, request)`."""
 
+    class Service(dmi_pb2_grpc.DeviceMapperServiceServicer):
+        async def RegisterDevice(self, request, _context):  # noqa: N802
+            await answer("register", request.device)
+            return pb.RegisterDeviceResponse()
 
-async def test_an_edgecore_that_is_killed_leaves_no_mapper_behind(tmp_path):
-    socket = str(tmp_path / "dmi.sock")
-    keeper = await asyncio.create_subprocess_exec(sys.executable, "-c", KEEPER, socket)
+        async def UpdateDevice(self, request, _context):  # noqa: N802
+            await answer("update", request.device)
+            return pb.UpdateDeviceResponse()
+
+        async def CreateDeviceModel(self, _request, _context):  # noqa: N802
+            return pb.CreateDeviceModelResponse()
+
+    own = grpc.aio.server()
+    dmi_pb2_grpc.add_DeviceMapperServiceServicer_to_server(Service(), own)
+    own.add_insecure_port(f"unix:{folder}/{name}.sock")
+    await own.start()
     try:
-        own = tmp_path / "virtual.sock"
-        await eventually(own.exists, timeout_s=60)  # it serves
-        (mapper,) = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text().split()
+        async with site.channel() as channel:
+            manager = dmi_pb2_grpc.DeviceManagerServiceStub(channel)
+            await manager.MapperRegister(registration(name, f"{folder}/{name}.sock", protocol))
+            yield manager
     finally:
-        keeper.kill()
-        await keeper.wait()
-    await eventually(lambda: not _runs(int(mapper)), timeout_s=30)
+        await own.stop(None)
 
 
-def _runs(pid):
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    return False
+def registration(name, address, protocol="virtual"):
+    info = pb.MapperInfo(name=name, protocol=protocol, address=str(address).encode())
+    return pb.MapperRegisterRequest(mapper=info)
 
 
-def test_a_mapper_is_not_run_for_a_process_that_is_not_its_parent(tmp_path):
-    command = [sys.executable, "-m", "mappers", "run", "virtual", "--parent", "1"]
-    done = subprocess.run(
-        [*command, "--edge-socket", str(tmp_path / "dmi.sock")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 2
-    assert done.stderr == "armadillo-mapper: --parent: process 1 is not the parent of this one\n"
+async def test_a_mapper_that_asks_for_nothing_is_told_device_by_device(tmp_path):
+    told = asyncio.Queue()
+
+    async def keep(what, device):
+        told.put_nowait((what, device.name))
+
+    async with edge(tmp_path) as site:
+        await site.hold(model(), pump())
+        await eventually(lambda: ID in site.twins.roster.devices)
+        async with mapper_of(site, tmp_path, keep):
+            assert await told.get() == ("register", "pump")
+            await site.hold(pump({"speed": "3"}))
+            assert await told.get() == ("update", "pump")
+
+
+async def test_a_mapper_that_never_answers_holds_up_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgecore.dmi.mapper.CALL_TIMEOUT_S", 0.3)
+    asked = []
+
+    async def hang(_what, device):
+        asked.append(device.name)
+        await asyncio.Event().wait()
+
+    async with edge(tmp_path, "virtual") as site, mapper_of(site, tmp_path, hang):
+        await site.hold(model(), pump({"speed": "40"}))
+        await site.until(reported("40"))
+        await eventually(lambda: len(asked) > 1)  # it is tried again
+        await site.hold(pump({"speed": "41"}))
+        await site.until(reported("41"))
+
+
+async def test_a_mapper_that_lies_changes_nothing_and_is_told_so(tmp_path):
+    async with edge(tmp_path, "virtual") as site, site.channel() as channel:
+        await site.hold(model(), pump({"speed": "40"}))
+        await site.until(reported("40"))
+        manager = dmi_pb2_grpc.DeviceManagerServiceStub(channel)
+        for what, words in [
+            (registration("x" * 5000, "/x"), "more than the limit of 4096"),
+            (registration("liar", "/" + "x" * 200), "mapper.address is no path"),
+        ]:
+            with pytest.raises(grpc.aio.AioRpcError, match=words):
+                await manager.MapperRegister(what)
+        for name, state, words in [
+            ("nobody", "online", "default/nobody: is not a device"),
+            ("pump", "excellent", "'excellent' is not one of"),
+        ]:
+            with pytest.raises(grpc.aio.AioRpcError, match=words):
+                await manager.ReportDeviceStates(
+                    pb.ReportDeviceStatesRequest(
+                        deviceName=name, deviceNamespace="default", state=state
+                    )
+                )
+        call = readings_pb2_grpc.ReadingServiceStub(channel).Stream()
+        named = [readings_pb2.Series(device="default/nobody", property="speed")]
+        named += [readings_pb2.Series(device=ID, property=p) for p in ("nothing", "speed", "flow")]
+        await call.write(batch([0, 1, 2, 3], [1.0, 2.0, 3.5, float("nan")], named))
+        answer = await call.read()
+        assert (answer.taken, answer.refused) == (0, 4)
+        assert "default/nobody" in answer.reason
+        assert reported("40")(await site.status())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"series": b"\0\0\0"}, "series: 3 bytes are no multiple of 4"),
+        ({"times_ms": b"\0" * 16}, "columns differ: 1 series, 2 times, 1 values"),
+        ({"times_ms": array("q", [-1]).tobytes()}, "a time is outside 0 to"),
+        ({"series": array("I", [9]).tobytes()}, "series 9 was not named: there are 1"),
+    ],
+)
+async def test_a_message_that_makes_no_sense_ends_its_stream_with_the_reason(
+    tmp_path, changes, words
+):
+    async with edge(tmp_path) as site, site.channel() as channel:
+        call = readings_pb2_grpc.ReadingServiceStub(channel).Stream()
+        message = batch([0], [1.0], [readings_pb2.Series(device=ID, property="speed")])
+        for field, value in changes.items():
+            setattr(message, field, value)
+        await call.write(message)
+        with pytest.raises(grpc.aio.AioRpcError, match=words) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_mappers_that_are_lost_make_room_for_those_that_come(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgecore.dmi.server.MAX_MAPPERS", 2)
+
+    async def ignore(_what, _device):
+        return
+
+    async with edge(tmp_path) as site, site.channel() as channel:
+        manager = dmi_pb2_grpc.DeviceManagerServiceStub(channel)
+        async with mapper_of(site, tmp_path, ignore, "a"), mapper_of(site, tmp_path, ignore, "b"):
+            await site.hold(model(), pump())
+            with pytest.raises(grpc.aio.AioRpcError, match="2 mappers are registered"):
+                await manager.MapperRegister(registration("c", tmp_path / "c.sock"))
+        await site.hold(pump({"speed": "3"}))  # nobody answers any more
+
+        async def taken():
+            try:
+                await manager.MapperRegister(registration("c", tmp_path / "c.sock"))
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        await eventually(taken)
+        assert len(await site.store.local("dmi")) == 2
+
+
+async def test_a_flood_of_one_mapper_leaves_the_others_heard_and_the_agent_alive(tmp_path):
+    """Four streams as fast as they go, wrong and right values, while another device is commanded."""
+
+    async def flood():
+        async with site.channel() as channel:
+            call = readings_pb2_grpc.ReadingServiceStub(channel).Stream()
+            named = [readings_pb2.Series(device=ID, property="speed")]
+            while not stop.is_set():
+                await call.write(batch([0] * 4096, [7.0, 1e9] * 2048, named))
+                named = []
+                answer = await call.read()
+                assert (answer.taken, answer.refused) == (2048, 2048)
+
+    stop = asyncio.Event()
+    async with edge(tmp_path, "virtual") as site:
+        await site.hold(model(), pump(), pump(name="quiet", uid="u-2"))
+        await site.until(lambda s: s["state"] == "online", name="quiet")
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(flood())
+            for number in range(5):
+                await site.hold(pump({"speed": str(number)}, name="quiet", uid="u-2"))
+                await site.until(reported(str(number)), name="quiet")
+            stop.set()
+
+
+async def test_texts_and_numbers_of_a_stream_arrive_as_what_their_model_says(tmp_path):
+    async with edge(tmp_path) as site, site.channel() as channel:
+        await site.hold(model(), pump())
+        await eventually(lambda: ID in site.twins.roster.devices)
+        call = readings_pb2_grpc.ReadingServiceStub(channel).Stream()
+        named = [readings_pb2.Series(device=ID, property=p) for p in ("speed", "flow", "fault")]
+        message = batch([0, 1, 2, 2], [], named)
+        message.texts.extend(["41", "2.50", "über", "x" * 70_000])
+        await call.write(message)
+        answer = await call.read()
+        assert (answer.taken, answer.refused) == (3, 1)
+        assert "70000 bytes" in answer.reason
+        await site.until(
+            lambda s: (
+                reported("41")(s) and reported("2.50", "flow")(s) and reported("über", "fault")(s)
+            )
+        )
+
+
+async def test_a_process_that_ends_at_once_is_started_again_and_ends_with_the_agent(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("edgecore.dmi.supervisor.BACKOFF_S", (0.01, 0.02))
+    settings = DmiSettings(str(tmp_path / "dmi.sock"), ("zigbee", "virtual"))
+    async with MapperProcesses(settings) as processes:
+        task = asyncio.create_task(processes.run())
+        pid = await mapper_pid(tmp_path / "dmi.sock")
+        await eventually(lambda: "zigbee" in caplog.text)
+        assert "its command line or driver is wrong" in caplog.text
+        task.cancel()
+        await asyncio.wait([task])
+    assert not alive(pid)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_an_agent_without_streams_is_told_the_newest_value_of_each_property(tmp_path):
+    """KubeEdge's own edgecore: the two services of DMI and no more."""
+    from mappers.sdk.edge import EdgeClient, Identity
+
+    told = {}
+
+    class Manager(dmi_pb2_grpc.DeviceManagerServiceServicer):
+        async def MapperRegister(self, _request, _context):  # noqa: N802
+            return pb.MapperRegisterResponse()
+
+        async def ReportDeviceStatus(self, request, _context):  # noqa: N802
+            for twin in request.reportedDevice.twins:
+                told[request.deviceName, twin.propertyName] = twin.reported.value
+            return pb.ReportDeviceStatusResponse()
+
+    server = grpc.aio.server()
+    dmi_pb2_grpc.add_DeviceManagerServiceServicer_to_server(Manager(), server)
+    server.add_insecure_port(f"unix:{tmp_path}/dmi.sock")
+    await server.start()
+    identity = Identity("m", "virtual", "1", str(tmp_path / "own.sock"))
+    async with EdgeClient(str(tmp_path / "dmi.sock"), identity) as client:
+        task = asyncio.create_task(client.run(lambda _: None))
+        for number in range(3):
+            client.read(ID, "speed", str(number))
+        await eventually(lambda: told.get(("pump", "speed")) == "2")
+        client.read(ID, "speed", "9")
+        await eventually(lambda: told.get(("pump", "speed")) == "9")
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    await server.stop(None)

@@ -1,11 +1,18 @@
 """The Modbus driver against a Modbus server in another process."""
 
+import asyncio
+import contextlib
+import os
+import sys
+import tty
+
 import pytest
 
 from mappers.drivers.modbus import MAX_WORDS, ModbusDriver, spans
 from mappers.sdk import DeviceUnreachableError, Point, PointFault, WriteRefusedError
 from mappers.sdk.errors import DriverConfigError
 from mappers.sdk.schema import typed
+from tests.mappers.conftest import PEERS
 from tests.mappers.driving import DEVICE, driving, read_all
 
 pytestmark = pytest.mark.timeout(90)
@@ -112,3 +119,41 @@ def test_tcp_and_serial_at_once_is_refused():
     both = {"host": "h", "serialPort": "/dev/ttyS0"}
     with pytest.raises(DriverConfigError, match="exactly one of host"):
         typed(DEVICE, "spec.protocol.configData", ModbusDriver.Config, both)
+
+
+async def test_a_unit_on_a_serial_line_is_read_and_written():
+    """RTU, over a pair of pseudo terminals."""
+    async with serial_line() as port:
+        points = {"a": ("INT", {"address": 0}), "b": ("INT", {"address": 1, "scale": 2})}
+        data = {"serialPort": port, "baudRate": 19200, "unit": 1}
+        async with driving(ModbusDriver, data, points) as driver:
+            assert await read_all(driver) == {"a": 42, "b": 0}
+            await driver.write(driver.points["b"], 14)
+            assert await read_all(driver) == {"a": 42, "b": 14}
+
+
+@contextlib.asynccontextmanager
+async def serial_line():
+    """Give a serial port at whose other end a Modbus server answers."""
+    masters, ports = [], []
+    for _ in range(2):
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        masters.append(master)
+        ports.append((os.ttyname(slave), slave))
+    loop = asyncio.get_running_loop()
+    for one, other in (masters, masters[::-1]):
+        loop.add_reader(one, lambda one=one, other=other: os.write(other, os.read(one, 1024)))
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, str(PEERS / "modbus_server.py"), ports[0][0], stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert await server.stdout.readline() == b"listening\n"
+        yield ports[1][0]
+    finally:
+        server.kill()
+        await server.wait()
+        for master, (_, slave) in zip(masters, ports, strict=True):
+            loop.remove_reader(master)
+            os.close(master)
+            os.close(slave)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from armadillo.containerd import ContainerdError
+from armadillo.up.cgroups import pods_of, remove_pod_cgroups
 from armadillo.up.conductor import Conductor
 from armadillo.up.console import Console
 from armadillo.up.containers import containerd_of, remove_all_pods, remove_traces, unmount_below
@@ -49,6 +50,7 @@ def down(state: Path, *, purge: bool) -> None:
             console.step(f"ended {', '.join(ended)}")
         count = end_process_pods(layout)
         count += _remove_containers(layout, console)
+        remove_pod_cgroups(pods_of(layout))
         unmount_below(layout.root)
         console.step(f"removed {count} pod(s)")
         if purge:

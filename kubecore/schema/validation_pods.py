@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+from kubecore.schema.validation_pod_network import check_names
 from kubecore.values.invalid import (
     Cause,
     duplicate,
@@ -68,6 +69,10 @@ def _check_spec(spec: Object) -> list[Cause]:
         causes.append(invalid("spec.activeDeadlineSeconds", deadline, rule))
     causes += check_labels(spec.get("nodeSelector") or {}, "spec.nodeSelector")
     causes += _names(spec)
+    causes += check_names(spec)
+    if spec.get("hostPID") and spec.get("shareProcessNamespace"):
+        rule = "ShareProcessNamespace and HostPID cannot both be enabled"
+        causes.append(invalid("spec.shareProcessNamespace", True, rule))
     for index, toleration in enumerate(spec.get("tolerations") or []):
         causes += _check_toleration(toleration, f"spec.tolerations[{index}]")
     return causes
@@ -104,6 +109,10 @@ def _check_container(container: Object, where: str, volumes: set[str]) -> list[C
     causes += _check_ports(container, where)
     causes += _check_environment(container, where)
     causes += _check_mounts(container, where, volumes)
+    security = container.get("securityContext") or {}
+    if security.get("privileged") and security.get("allowPrivilegeEscalation") is False:
+        rule = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
+        causes.append(invalid(f"{where}.securityContext", security, rule))
     causes += _check_resources(container.get("resources") or {}, f"{where}.resources")
     return causes
 
@@ -160,6 +169,10 @@ def _check_mounts(container: Object, where: str, volumes: set[str]) -> list[Caus
         if path and path in paths:
             causes.append(invalid(f"{field}.mountPath", path, "must be unique"))
         paths.add(path or "")
+        privileged = (container.get("securityContext") or {}).get("privileged")
+        if mount.get("mountPropagation") == "Bidirectional" and not privileged:
+            rule = "Bidirectional mount propagation is available only to privileged containers"
+            causes.append(forbidden(f"{field}.mountPropagation", rule))
         sub_path = mount.get("subPath", "")
         if sub_path.startswith("/"):
             causes.append(invalid(f"{field}.subPath", sub_path, "must be a relative path"))
@@ -203,6 +216,9 @@ def _check_volumes(spec: Object) -> list[Cause]:
         for kind, key in (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path")):
             if kind in volume and not volume[kind].get(key):
                 causes.append(required(f"{field}.{kind}.{key}"))
+        host_path = (volume.get("hostPath") or {}).get("path", "")
+        if ".." in host_path.split("/"):
+            causes.append(invalid(f"{field}.hostPath.path", host_path, "must not contain '..'"))
     return causes
 
 

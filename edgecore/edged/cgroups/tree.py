@@ -62,7 +62,8 @@ class CgroupTree:
 
     def remove(self, path: str) -> None:
         """Remove the cgroup at `path` with what a runtime left in it; what is in use stays."""
-        for folder in self._folders(path):
+        for hierarchy in self._hierarchies():
+            folder = hierarchy / path.lstrip("/")
             try:
                 _remove(folder)
             except OSError as exc:
@@ -73,9 +74,16 @@ class CgroupTree:
         found: dict[str, str] = {}
         for level in ("", *CLASSES):
             base = "/".join(part for part in (root.rstrip("/"), ROOT, level) if part)
-            for folder in next(iter(self._folders(base))).glob("pod*"):
-                found[folder.name.removeprefix("pod")] = f"{base}/{folder.name}"
+            for hierarchy in self._hierarchies():
+                for folder in (hierarchy / base.lstrip("/")).glob("pod*"):
+                    found[folder.name.removeprefix("pod")] = f"{base}/{folder.name}"
         return found
+
+    def _hierarchies(self) -> list[Path]:
+        """Return where all of them are mounted: a runtime makes cgroups in every one, and leaves the pods' to us."""
+        if self.unified:
+            return [self._mount]
+        return [found for found in self._mount.iterdir() if found.is_dir()]
 
     def _folders(self, path: str) -> Iterable[Path]:
         relative = path.lstrip("/")

@@ -120,6 +120,9 @@ class PodSettings:
     cluster_dns: tuple[
         str, ...
     ] = ()  # addresses of the cluster's DNS, as pods of this node reach it
+    # False: this cluster has no DNS at all, and that is known. ClusterFirst then means Default, without the
+    # Warning that a DNS whose address nobody gave is worth.
+    cluster_has_dns: bool = True
     cluster_domain: str = "cluster.local"  # upstream's default
     resolv_conf: str = "/etc/resolv.conf"  # what pods of dnsPolicy Default get
     # Kernel parameters beyond the safe ones that pods may set in their own namespaces; `net.core.*` is a prefix.
@@ -186,6 +189,8 @@ class PodSettings:
             raise ValueError("pods.pids_limit: less than 0")
         for number, address in enumerate(self.cluster_dns):
             _require_address(f"pods.cluster_dns[{number}]", address)
+        if self.cluster_dns and not self.cluster_has_dns:
+            raise ValueError("pods.cluster_has_dns: false, but pods.cluster_dns has an address")
         for path in self.allowed_host_paths:
             if not path.startswith("/") or ".." in path.split("/"):
                 raise ValueError(f"pods.allowed_host_paths: {path!r} is not absolute, or has '..'")

@@ -111,6 +111,8 @@ def edgecore_settings(
             "eviction_hard": {"memory.available": "100Mi"},
             "image_gc_high_percent": 100,
             "static_dir": str(node.manifests),
+            # There is none here: a Warning on every pod would tell its user nothing that can be mended.
+            "cluster_has_dns": False,
         },
         "broker": {"url": "embedded", "embedded_address": f"127.0.0.1:{choice.broker_port}"},
         "dmi": _dmi(node),

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
+import msgspec
+
 from cloudcore.kube.client import KubeClient
+from cloudcore.kube.history import History
 from cloudcore.kube.reflector import Reflector
 from cloudcore.kube.resources import KubeObject, Resource
 from cloudcore.settings import KubeSettings
@@ -93,6 +96,11 @@ class Informer:
             for handler in self._handlers:
                 handler.on_delete(key)
 
+    def distrust(self) -> None:
+        """Take every object that comes for a new state, whatever its version."""
+        for key, held in self._objects.items():
+            self._objects[key] = msgspec.structs.replace(held, resource_version="")
+
     def mark_synced(self) -> None:
         """Say that the first list is complete."""
         if not self.synced:
@@ -132,9 +140,10 @@ class Informers:
     async def run(self) -> None:
         """List and watch until cancelled."""
         self._running = True
+        history = History()
         async with asyncio.TaskGroup() as group:
             for informer in self._informers.values():
-                reflector = Reflector(self._client, informer, self._settings)
+                reflector = Reflector(self._client, informer, self._settings, history=history)
                 group.create_task(reflector.run(), name=f"reflector {informer.resource.plural}")
             if not self._informers:
                 await asyncio.Event().wait()

@@ -209,6 +209,7 @@ def _read(source: str, path: Path, key: str = "") -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise ConfigError(source, key, f"{path} cannot be read: {exc.strerror}") from exc
+        what = "" if str(path) == source else f"{path} "  # the kubeconfig itself is named already
+        raise ConfigError(source, key, f"{what}cannot be read: {exc.strerror}") from exc
     except ValueError as exc:  # a NUL in the path
         raise ConfigError(source, key, f"{str(path)!r} cannot be a file: {exc}") from exc

@@ -22,6 +22,7 @@ from cloudcore.kube.errors import (
     Status,
     error_from_status,
 )
+from cloudcore.kube.history import History
 from cloudcore.kube.resources import KubeObject, Resource, read_object
 from cloudcore.settings import KubeSettings
 from corekit.backoff import Backoff
@@ -64,6 +65,9 @@ class ReflectorSink(Protocol):
     def mark_synced(self) -> None:
         """Say that the cache is complete."""
 
+    def distrust(self) -> None:
+        """Take every object that comes for a new state, whatever its version."""
+
 
 class _ListMetadata(msgspec.Struct):
     resourceVersion: str = ""  # noqa: N815  (the API's name)
@@ -94,28 +98,33 @@ class Reflector:
         sink: ReflectorSink,
         settings: KubeSettings,
         *,
+        history: History | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        """Shapes: history: shared by all reflectors of one API server."""
         self._client, self._sink, self._resource = client, sink, sink.resource
+        self._history = history or History()
+        self._restores = self._history.restores
         self._page_size = settings.page_size
         self._rng = rng or random.Random()
         self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s, rng=self._rng)
         self._fault = RepeatedFault(logger, f"following {self._resource.plural}")
         self._version = ""  # resume from here; empty: list first
         self._fresh = False  # listed, and not watched since
-        self._newest = ""  # the newest resourceVersion ever seen
         self._stale_lists = self._missing_lists = self._refused_watches = 0
 
     async def run(self) -> None:
         """Follow the resource until cancelled."""
         while True:
             try:
+                if self._restores != self._history.restores:
+                    self._begin_again()
                 if self._version and not self._fresh:
                     await self._confirm()
                 if not self._version:
                     await self._list()
                 self._fresh = False
-                pause_s = await self._watch()
+                pause_s = await self._watch_this_history()
             except KubeNotFoundError as exc:
                 pause_s = self._missing(exc)
             except KubeForbiddenError as exc:
@@ -128,9 +137,10 @@ class Reflector:
         """Replace the sink's content page by page; deletions are known only after the last page."""
         metrics.relists.labels(self._resource.plural).inc()
         unseen = self._sink.known()
+        newest = self._history.newest  # of before: others hear of changes while we list
         page = await self._page(None)
         version = page.metadata.resourceVersion
-        self._refuse_stale(version)
+        self._refuse_stale(version, newest)
         while True:
             for raw in page.items or ():
                 obj = self._decode(raw)
@@ -141,7 +151,7 @@ class Reflector:
             page = await self._page(page.metadata.continue_)
         for key in unseen:
             self._sink.delete(key)
-        self._version = self._newest = version
+        self._note(version)
         self._fresh = True
         self._missing_lists = 0
         self._sink.mark_synced()
@@ -153,13 +163,22 @@ class Reflector:
         One that was restored from a backup takes such a watch, and says nothing until it has counted up to there
         again: everything in between would be missed.
         """
+        newest = self._history.newest
         version = (await self._page(None, limit=1)).metadata.resourceVersion
-        if not (version.isdecimal() and self._version.isdecimal()):
-            return
-        if int(version) < int(self._version):
+        if version.isdecimal() and int(version) < newest:
             plural = self._resource.plural
-            logger.warning("%s: at %s, was at %s: listing", plural, version, self._version)
+            logger.warning("%s: at %s, was at %s: listing", plural, version, newest)
             self._version = ""
+
+    def _begin_again(self) -> None:
+        """Take nothing that we know for known: the same version may stand for something else now."""
+        self._restores = self._history.restores
+        self._version = ""
+        self._sink.distrust()
+
+    def _note(self, version: str) -> None:
+        self._version = version
+        self._history.saw(version)
 
     async def _page(self, token: str | None, limit: int = 0) -> _List:
         params = {"limit": str(limit or self._page_size)}
@@ -171,6 +190,18 @@ class Reflector:
             return decode(_list_decoder, body)
         except msgspec.DecodeError as exc:
             raise KubeMalformedError(200, "Malformed", f"GET {path}: {exc}") from exc
+
+    async def _watch_this_history(self) -> float:
+        """Watch until the watch ends, or another reflector finds that the server was restored."""
+        watch = asyncio.ensure_future(self._watch())
+        restored = asyncio.ensure_future(self._history.until_restored(self._restores))
+        try:
+            await asyncio.wait((watch, restored), return_when=asyncio.FIRST_COMPLETED)
+            return watch.result() if watch.done() else 0.0
+        finally:
+            for task in (watch, restored):
+                task.cancel()
+            await asyncio.wait((watch, restored))
 
     async def _watch(self) -> float:
         """Follow changes until the watch ends; return how long to pause before the next one."""
@@ -210,7 +241,7 @@ class Reflector:
         if event.type == "ERROR":
             raise self._watch_error(event.object)
         if event.type == "BOOKMARK":  # an object with nothing but a resourceVersion
-            self._version = self._newest = self._bookmark(event.object)
+            self._note(self._bookmark(event.object))
             return
         obj = self._decode(event.object)
         if event.type in ("ADDED", "MODIFIED"):
@@ -219,7 +250,7 @@ class Reflector:
             self._sink.delete(obj.key)
         else:
             self._malformed(f"unknown event type {event.type[:40]!r}")
-        self._version = self._newest = obj.resource_version
+        self._note(obj.resource_version)
 
     def _bookmark(self, raw: msgspec.Raw) -> str:
         try:
@@ -244,22 +275,25 @@ class Reflector:
         what = f"{self._resource.collection}: {problem}"
         raise KubeMalformedError(200, "Malformed", what)
 
-    def _refuse_stale(self, version: str) -> None:
-        """Refuse a list older than what we have seen: nodes would be sent the past.
+    def _refuse_stale(self, version: str, newest: int) -> None:
+        """Refuse a list older than what was seen of any kind: nodes would be sent the past.
 
         Raises:  KubeUnreachableError: for the first few; then the API server was restored, and is right.
         """
-        if not (version.isdecimal() and self._newest.isdecimal()):
-            return  # opaque: nothing can be said
-        if int(version) >= int(self._newest):
+        if self._restores != self._history.restores:  # found by another reflector while we listed
+            raise KubeUnreachableError(200, "Stale", f"{self._resource.collection}: restored")
+        if not version.isdecimal() or int(version) >= newest:  # opaque: nothing can be said
             self._stale_lists = 0
             return
         self._stale_lists += 1
-        problem = f"list at resourceVersion {version}, but {self._newest} was seen before"
+        problem = f"list at resourceVersion {version}, but {newest} was seen before"
         if self._stale_lists <= STALE_LISTS_REFUSED:
             raise KubeUnreachableError(200, "Stale", f"{self._resource.collection}: {problem}")
         logger.warning("%s: accepted: %s", self._resource.plural, problem)
         self._stale_lists = 0
+        self._history.restored(version)
+        self._restores = self._history.restores
+        self._sink.distrust()
 
     def _failed(self, exc: KubeApiError) -> float:
         self._fault.failed(exc)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from cloudcore.devicecontroller.seams import Cache
 from cloudcore.seams import SampleOrigin
-from devicemodels.objects import ObjectDecodeError, decode_device, decode_model
+from devicemodels.objects import (
+    DeviceProperty,
+    ModelProperty,
+    ObjectDecodeError,
+    decode_device,
+    decode_model,
+)
 from synccore.messages import ObjectKey
 from synccore.series import Readings, Series, Value
 
@@ -27,9 +34,8 @@ class History:
         self._devices, self._models, self._clock = devices, models, clock
         self._kept: dict[Series, Kept] = {}
         self._count = 0
-        self._policies: dict[
-            Series, tuple[float, int]
-        ] = {}  # when it was looked up, seconds to keep
+        # By device: when it was looked up, and seconds to keep by property.
+        self._policies: dict[str, tuple[float, dict[str, int]]] = {}
 
     async def take(self, origin: SampleOrigin, readings: Readings) -> None:  # noqa: ARG002
         """Keep what is to be kept."""
@@ -71,25 +77,32 @@ class History:
             self._count -= 1
 
     def _keep_s(self, series: Series, now_s: float) -> int:
-        looked_s, keep_s = self._policies.get(series, (-POLICY_S, 0))
+        looked_s, ages = self._policies.get(series.device, (-POLICY_S, {}))
         if now_s - looked_s >= POLICY_S:
-            keep_s = self._look_up(series)
-            self._policies[series] = now_s, keep_s
-            if not keep_s:
-                self._count -= len(self._kept.pop(series, ()))
+            ages = self._look_up(series.device, now_s)
+        keep_s = ages.get(series.property, 0)
+        if not keep_s:
+            self._count -= len(self._kept.pop(series, ()))
         return keep_s
 
-    def _look_up(self, series: Series) -> int:
-        namespace, _, name = series.device.partition("/")
+    def _look_up(self, key: str, now_s: float) -> dict[str, int]:
+        """Return property -> seconds to keep; once per device: objects of many properties take their time."""
+        namespace, _, name = key.partition("/")
         found = self._devices.get(ObjectKey("Device", namespace, name))
-        try:
-            device = decode_device(found.body) if found else None
-            if device is None:
-                return 0
-            if (own := device.property(series.property).history) is not None:
-                return own.keep_seconds
+        if found is None:
+            self._policies.pop(key, None)  # nothing is remembered of devices that are no more
+            return {}
+        ages: dict[str, int] = {}
+        with suppress(ObjectDecodeError):
+            device = decode_device(found.body)
+            ages = _ages(device.spec.properties)
             model = self._models.get(ObjectKey("DeviceModel", namespace, device.model_name))
-            prop = decode_model(model.body).property(series.property) if model else None
-        except ObjectDecodeError:
-            return 0
-        return prop.history.keep_seconds if prop and prop.history else 0
+            if model is not None:
+                ages = _ages(decode_model(model.body).spec.properties) | ages
+        self._policies[key] = now_s, ages
+        return ages
+
+
+def _ages(properties: Sequence[DeviceProperty | ModelProperty]) -> dict[str, int]:
+    """Return what is said of each; of two with one name the first counts."""
+    return {p.name: p.history.keep_seconds for p in reversed(properties) if p.history is not None}

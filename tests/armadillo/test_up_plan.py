@@ -34,6 +34,7 @@ def test_each_daemon_accepts_its_settings(plan):
     assert [edge.node.name for edge in edges] == ["edge-1", "edge-2"]
     assert len({edge.broker.embedded_address for edge in edges}) == 2
     assert {edge.pods.runtime for edge in edges} == {"process"}
+    assert not any(edge.pods.cluster_has_dns for edge in edges)
 
 
 def test_identities_are_as_the_authorizer_expects(plan):

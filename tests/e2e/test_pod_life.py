@@ -29,6 +29,15 @@ def patch(kubectl, name, tree, *more):
     kubectl("patch", "pod", name, "--type", "merge", "-p", json.dumps(tree), *more)
 
 
+def test_a_plain_pod_runs_without_a_warning(kubectl):
+    kubectl.apply(pod("plain", "sleep 0.2"))
+    wait_until("ended", lambda: kubectl.pod_phase("plain") == "Succeeded", LONG_S)
+    wait_until("Events", lambda: "Started" in {reason for reason, _ in events(kubectl, "plain")})
+    found = kubectl.get("events", "--field-selector", "involvedObject.name=plain,type=Warning")
+    assert not (found or {}).get("items")
+    kubectl.delete("pod", "plain")
+
+
 def test_a_failing_liveness_probe_restarts_its_container_and_says_so(kubectl):
     probe = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
     kubectl.apply(pod("sick", FOREVER, restart="Always", container={"livenessProbe": probe}))

@@ -38,12 +38,14 @@ class Resolver:
 class Names:
     """How the cluster names things.
 
-    Shapes:  dns_servers: of the cluster, empty if it has none. resolv_conf: the node's own, as text.
+    Shapes:  dns_servers: of the cluster, empty if none is known. resolv_conf: the node's own, as text.
+             has_dns: False if the cluster is known to have none: then its absence is no news to a pod.
     """
 
     dns_servers: Sequence[str] = ()
     domain: str = "cluster.local"
     resolv_conf: str = ""
+    has_dns: bool = True
 
 
 def pod_hostname(pod: Pod) -> str:
@@ -100,7 +102,7 @@ def resolver(pod: Pod, names: Names) -> tuple[Resolver, dict[str, str]]:
     elif _asks_cluster(pod):
         if names.dns_servers:
             base = _of_cluster(pod, base, names)
-        else:
+        elif names.has_dns:
             warnings["MissingClusterDNS"] = (
                 f'pod: "{pod.full_name}". kubelet does not have ClusterDNS IP configured and cannot create Pod '
                 'using "ClusterFirst" policy. Falling back to "Default" policy.'

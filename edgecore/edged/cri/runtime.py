@@ -12,6 +12,7 @@ import grpc
 
 from edgecore.edged.cri import convert, streaming
 from edgecore.edged.cri.connection import CriConnection, CriRefusedError
+from edgecore.edged.cri.finishing import finished
 from edgecore.edged.cri.metering import CriMeter
 from edgecore.edged.cri.pb import api_pb2 as pb
 from edgecore.edged.cri.turns import Turns
@@ -117,7 +118,7 @@ class CriRuntime(CriMeter):
         request = pb.RunPodSandboxRequest(config=message, runtime_handler=config.handler)
         async with self._turns.turn():
             call = self._cri.call("RunPodSandbox", request, pb.RunPodSandboxResponse)
-            return (await _or_start_error("CreatePodSandboxError", call)).pod_sandbox_id
+            return (await _or_start_error("CreatePodSandboxError", finished(call))).pod_sandbox_id
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         """Stop what still runs in it and give back its network."""
@@ -153,14 +154,14 @@ class CriRuntime(CriMeter):
         # CRI wants the sandbox itself marked if a container in it is privileged.
         request.sandbox_config.linux.security_context.privileged |= security.privileged
         call = self._cri.call("CreateContainer", request, pb.CreateContainerResponse)
-        return (await _or_start_error("CreateContainerError", call)).container_id
+        return (await _or_start_error("CreateContainerError", finished(call))).container_id
 
     async def start_container(self, container_id: str) -> None:
         """Start it. Raises: ContainerStartError (RunContainerError)."""
         request = pb.StartContainerRequest(container_id=container_id)
         async with self._turns.turn():
             call = self._cri.call("StartContainer", request, pb.StartContainerResponse)
-            await _or_start_error("RunContainerError", call)
+            await _or_start_error("RunContainerError", finished(call))
 
     async def stop_container(self, container_id: str, grace_s: float) -> None:
         """SIGTERM, then SIGKILL after `grace_s` seconds; return when it has exited."""

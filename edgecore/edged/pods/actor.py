@@ -210,9 +210,15 @@ class Actor:
             await self._reporter.flush()
             await self._post_start(launch, container, container_id)
         except ContainerStartError as exc:
-            now_s = self._site.clock()
+            now_s, before = self._site.clock(), note.waiting
             note.waiting = refused(note, exc.reason, exc.message, now_s, image=container.image)
-            logger.warning("not started: %s", exc, extra=extra)
+            known = before is not None and (before.reason, before.message) == (
+                exc.reason,
+                exc.message,
+            )
+            logger.log(  # once: it is tried again every few seconds, for as long as the pod is there
+                logging.DEBUG if known else logging.WARNING, "not started: %s", exc, extra=extra
+            )
             if exc.reason != POST_START_ERROR:
                 shown = exc.reason if exc.reason in _IMAGE_WORDS else exc.message
                 self._reporter.emit("Failed", f"Error: {shown}", action.name, True)

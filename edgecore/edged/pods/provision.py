@@ -145,7 +145,12 @@ class Provision:
             seccomp_dir=settings.seccomp_dir,
             memory_capacity_bytes=self._memory_capacity_bytes,
             huge_page_sizes=huge_page_sizes(),
-            names=Names(settings.cluster_dns, settings.cluster_domain, _text(settings.resolv_conf)),
+            names=Names(
+                settings.cluster_dns,
+                settings.cluster_domain,
+                _text(settings.resolv_conf),
+                has_dns=settings.cluster_has_dns,
+            ),
         )
 
     async def _handler(self, class_name: str) -> str:

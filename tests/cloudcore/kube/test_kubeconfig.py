@@ -137,3 +137,10 @@ def test_without_any_source_the_setting_is_named(monkeypatch):
     monkeypatch.delenv("KUBECONFIG", raising=False)
     with pytest.raises(ConfigError, match=r"kube\.kubeconfig"):
         load_endpoint("")
+
+
+def test_a_kubeconfig_that_is_not_there_is_named_once(tmp_path):
+    path = tmp_path / "kubeconfig"
+    with pytest.raises(ConfigError) as caught:
+        load_endpoint(str(path))
+    assert str(caught.value) == f"{path}: cannot be read: No such file or directory"

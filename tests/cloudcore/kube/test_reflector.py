@@ -241,6 +241,57 @@ async def test_a_restored_server_whose_watches_stay_silent_is_noticed_at_the_nex
     assert "pods: at 11, was at 101: listing" in caplog.text
 
 
+async def test_a_version_that_a_restored_server_gives_again_stands_for_something_else(api, client):
+    api.version = 50
+    api.put("pods", pod("a", nodeName="old"))
+    again = api.version
+    async with Following(client) as following:
+        await following.informer.wait_synced()
+        await until(lambda: api.open_watches)
+        api.put("pods", pod("later"))
+        await following.equals(api)
+        kept = following.informer.get(ObjectKey("Pod", "default", "a"))
+        api._collections.clear()
+        api.version = again - 1
+        restored = pod("a", nodeName="new")
+        restored["metadata"]["uid"] = kept.uid
+        api.put("pods", restored)
+        api.drop_connections()
+
+        def follows():
+            found = following.informer.get(ObjectKey("Pod", "default", "a"))
+            return found and json.loads(found.body)["spec"]["nodeName"] == "new"
+
+        await until(follows)
+        assert following.informer.get(ObjectKey("Pod", "default", "a")).resource_version == str(
+            again
+        )
+
+
+async def test_what_one_kind_shows_of_a_restored_server_all_kinds_believe(api, client):
+    api.version = 20
+    api.put("devices", pod("before"))
+    informers = Informers(client, FAST)
+    pods, devices = informers.of(PODS), informers.of(DEVICES)
+    task = asyncio.create_task(informers.run())
+    await pods.wait_synced()
+    await devices.wait_synced()
+    await until(lambda: api.open_watches == 2)
+    api.put("devices", pod("of-the-old-history"))  # the newest device: 22
+    api.put("pods", pod("x"))
+    await until(lambda: len(list(pods.items())) == 1 and len(list(devices.items())) == 2)
+    api._collections.clear()
+    api.version = 20
+    api.put("devices", pod("before"))  # 21, as before the backup
+    api.put("devices", pod("of-the-new-history"))  # 22 again: a watch from there would miss it
+    api.drop_connections()
+    names = {"before", "of-the-new-history"}
+    await until(lambda: {o.key.name for o in devices.items()} == names)
+    await until(lambda: not list(pods.items()))
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_metadata_only_resources_never_ask_for_bodies(api, client):
     api.put("configmaps", pod("settings") | {"data": {"k": "v"}})
     async with Following(client, CONFIG_MAPS) as following:

@@ -196,6 +196,53 @@ async def test_history_is_bounded_and_forgets_what_is_too_old(tmp_path):
     assert len(list(made.history.read(LAMP, "temperature", 0))) == MAX_OF_SERIES
 
 
+class Counted:
+    """An informer's cache that counts how often it is asked."""
+
+    def __init__(self, cache):
+        self.cache, self.asked = cache, 0
+
+    def get(self, key):
+        self.asked += 1
+        return self.cache.get(key)
+
+
+async def test_a_device_is_looked_up_once_for_all_of_its_properties(tmp_path):
+    made = Site(tmp_path)
+    document, names = lamp(), [f"p{number}" for number in range(500)]
+    kept = {"history": {"keepSeconds": 60}}
+    document["spec"]["properties"] = [{"name": name} | kept for name in names]
+    made.devices.upsert(read_object("Device", json.dumps(document).encode()))
+    devices = Counted(made.devices)
+    history = History(devices, made.models, lambda: NOW_S)
+    count = len(names)
+    block = Readings(
+        [Series(LAMP, name) for name in names],
+        array("I", range(count)),
+        array("q", [int(NOW_S * 1000)] * count),
+        [0.5] * count,
+    )
+    await history.take(ORIGIN, block)
+    assert devices.asked == 1
+    assert all(list(history.read(LAMP, name, 0)) for name in names)
+
+
+async def test_the_devices_own_history_counts_before_its_models_also_when_it_is_none(tmp_path):
+    made = Site(tmp_path)
+    model, document = json.loads(json.dumps(MODEL)), lamp()
+    for prop in model["spec"]["properties"]:
+        prop["history"] = {"keepSeconds": 60}
+    names = [prop["name"] for prop in document["spec"]["properties"]]
+    document["spec"]["properties"][0]["history"] = {"keepSeconds": 0}
+    made.devices.upsert(read_object("Device", json.dumps(document).encode()))
+    made.models.upsert(read_object("DeviceModel", json.dumps(model).encode()))
+    for name in names:
+        one = Readings([Series(LAMP, name)], array("I", [0]), array("q", [int(NOW_S * 1000)]), [1])
+        await made.history.take(ORIGIN, one)
+    kept = [bool(list(made.history.read(LAMP, name, 0))) for name in names]
+    assert kept == [False] + [True] * (len(names) - 1)
+
+
 async def test_a_reader_that_is_too_slow_is_told_how_much_it_missed():
     slow = Subscription(Wanted([LAMP]))
     for number in range(MAX_WAITING + 2):

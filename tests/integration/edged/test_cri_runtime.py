@@ -416,3 +416,16 @@ async def test_a_runtime_that_never_answers_is_given_up(tmp_path):
         with pytest.raises(RuntimeUnavailableError, match=re.escape(path)):
             await runtime.list_sandboxes()
         await runtime.close()
+
+
+async def test_a_sandbox_whose_making_is_cancelled_is_seen_through_and_can_be_removed(pod, runtime):
+    making = asyncio.ensure_future(runtime.run_sandbox(pod.config))
+    for _ in range(10):  # the call is under way
+        await asyncio.sleep(0)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    (sandbox,) = await runtime.sandbox(pod.identity.uid)
+    assert sandbox.ready
+    await runtime.remove_sandbox(sandbox.id)
+    assert not await runtime.sandbox(pod.identity.uid)

@@ -160,6 +160,7 @@ async def test_running_containers_see_new_labels_optional_objects_and_renewed_to
         assert tokens.made == 2
         await edge.drop("Pod", "web", "u-1")
         await edge.until(lambda: not (edge.folder / "pods/volumes/u-1").exists(), 20)
+        await edge.until(lambda: not edged._workers, 20)  # its last steps come after the files
     assert await edge.store.local("edged-tokens") == {}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from edgecore.edged.containers.network import Names, hosts_file, kernel_hostname, resolver
 from edgecore.edged.runtime import ContainerStartError
+from edgecore.settings import PodSettings
 from tests.fakes.pods import make_pod
 
 NODE = "# made by hand\nnameserver 192.0.2.53\nsearch site.example lan\noptions timeout:1 rotate\n"
@@ -40,6 +41,17 @@ def test_without_a_cluster_dns_the_pod_is_as_the_node_and_is_told():
         "MissingClusterDNS": 'pod: "web_default(u-1)". kubelet does not have ClusterDNS IP configured and cannot '
         'create Pod using "ClusterFirst" policy. Falling back to "Default" policy.'
     }
+
+
+def test_in_a_cluster_without_dns_the_pod_is_as_the_node_and_nothing_is_told():
+    names = Names((), "cluster.local", NODE, has_dns=False)
+    assert resolved(names) == AS_NODE
+    assert resolved(names, hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet") == AS_NODE
+
+
+def test_a_cluster_without_dns_has_no_address_of_one():
+    with pytest.raises(ValueError, match=r"^pods.cluster_has_dns: false, but pods.cluster_dns"):
+        PodSettings(cluster_has_dns=False, cluster_dns=("10.96.0.10",))
 
 
 def test_none_has_only_what_the_pod_says():

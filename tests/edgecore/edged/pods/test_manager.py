@@ -313,6 +313,17 @@ async def test_an_image_that_must_be_there_and_is_not_is_never_pulled(edge):
     assert not [c for c in edge.runtime.calls if c[0] == "pull"]
 
 
+async def test_a_start_that_is_refused_again_and_again_is_logged_once(edge, caplog):
+    pod = pod_object(containers=[container(image="nowhere:1", imagePullPolicy="Never")])
+    async with edge.running():
+        for attempt in range(1, 4):
+            await edge.put("Pod", pod)
+            await edge.until(lambda: [e[1] for e in edge.events()].count("Failed") == attempt)  # noqa: B023
+            edge.clock.now_s += 20
+    said = [r.levelname for r in caplog.records if r.getMessage().startswith("not started: ")]
+    assert said.count("WARNING") == 1
+
+
 async def test_always_pulls_even_what_is_there_and_fails_without_its_registry(edge):
     pod = pod_object(containers=[container(imagePullPolicy="Always")])
     async with edge.running():

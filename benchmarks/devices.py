@@ -1,6 +1,6 @@
 """Devices at rate: from the broker to `Device.status`, as fast as it goes, on real processes.
 
-    python benchmarks/devices.py [--json] [--seconds 60] [--devices 10000] [--only burst,rate,desired,many]
+    python benchmarks/devices.py [--json] [--seconds 60] [--devices 10000] [--only burst,rate,desired,many] [--forms single,compact,dmi]
 
 kubecore, cloudcore and edgecore as processes on loopback, mosquitto as broker, everything with its defaults. The
 publishers are processes of their own (`devices_load.py`), on the same cores.
@@ -12,6 +12,7 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from devices_world import World
@@ -21,6 +22,12 @@ EXIT_USAGE = 2
 PARTS = ("burst", "rate", "desired", "many")
 DEVICES, PROPERTIES, BURST = 10, 10, 3000
 PROBES = 200
+# One value to an MQTT message, many to one, columns over DMI's stream.
+FORMS = {
+    "single": "devices.rate.mqtt",
+    "compact": "devices.rate.compact",
+    "dmi": "devices.rate.dmi",
+}
 
 
 def burst(world: World) -> list[Figure]:
@@ -38,10 +45,10 @@ def burst(world: World) -> list[Figure]:
     ]
 
 
-def rate(world: World, seconds: float) -> tuple[list[Figure], list[str]]:
-    """Sustained values/s, one to a message and in the compact form, and what edgecore's memory does meanwhile."""
+def rate(world: World, seconds: float, forms: Sequence[str]) -> tuple[list[Figure], list[str]]:
+    """Sustained values/s, each way that values come in, and what edgecore's memory does meanwhile."""
     figures, notes = [], []
-    for form in ("single", "compact"):
+    for form in forms:
         prefix = f"rate-{form}"
         world.put_devices(prefix, DEVICES, PROPERTIES)
         world.settle(prefix, DEVICES, PROPERTIES)
@@ -49,7 +56,7 @@ def rate(world: World, seconds: float) -> tuple[list[Figure], list[str]]:
         sent = world.load(form, prefix=prefix, seconds=seconds, devices=DEVICES, props=PROPERTIES)
         lag_s = world.wait_newest(prefix, sent["newest"], since_s=sent["ended_s"])
         took_s = sent["ended_s"] - sent["begun_s"] + lag_s
-        name = {"single": "devices.rate.mqtt", "compact": "devices.rate.compact"}[form]
+        name = FORMS[form]
         figures.append(Figure(name, sent["count"] / took_s, "values/s"))
         memory = f"edgecore {before:.0f} MiB before, {world.edge_rss_mib():.0f} MiB after"
         notes.append(
@@ -90,10 +97,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each sustained rate")
     parser.add_argument("--devices", type=int, default=10_000, help="on one node")
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--forms", default=",".join(FORMS), help="of the sustained rate")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",")
     if unknown := sorted(set(chosen) - set(PARTS)):
         parser.error(f"--only: {', '.join(unknown)} is none of {', '.join(PARTS)}")
+    if unknown := sorted(set(arguments.forms.split(",")) - set(FORMS)):
+        parser.error(f"--forms: {', '.join(unknown)} is none of {', '.join(FORMS)}")
     if shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/bin") is None:
         print("devices: mosquitto is not installed", file=sys.stderr)
         return EXIT_USAGE
@@ -108,7 +118,7 @@ def main() -> int:
         if "burst" in chosen:
             figures += burst(world)
         if "rate" in chosen:
-            found, said = rate(world, arguments.seconds)
+            found, said = rate(world, arguments.seconds, arguments.forms.split(","))
             figures, notes = figures + found, notes + said
         if "many" in chosen:
             figures += many(world, arguments.devices)

@@ -11,13 +11,18 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
+from array import array
 from collections.abc import Iterator
+from typing import Any
 
 # In flight: a device at rate does not wait for each acknowledgement, and the broker must not be swamped.
 WINDOW = 2000
 BATCH = 20
 ROWS = 100
+# Of DMI: readings of each property in a message, and messages that wait for their answer.
+DMI_ROWS, DMI_WINDOW = 80, 4
 
 
 class Publisher:
@@ -100,17 +105,61 @@ def compact(
         yield f"$hw/events/device/default/{device}/values", body, ROWS * props
 
 
+def dmi(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Stream columns of numbers over DMI, all properties of all devices in each message; return what was sent."""
+    import grpc
+
+    from devicemodels.pb import readings_pb2, readings_pb2_grpc
+
+    named = [
+        (f"{arguments.prefix}-{device}", f"p{prop}")
+        for device in range(arguments.devices)
+        for prop in range(arguments.props)
+    ]
+    rows = DMI_ROWS * len(named)
+    series = array("I", list(range(len(named))) * DMI_ROWS).tobytes()
+    written, answered = 0, threading.Semaphore(DMI_WINDOW)
+    begun_s = time.time()
+
+    def messages() -> Iterator[readings_pb2.ReadingBatch]:
+        nonlocal written
+        names = [readings_pb2.Series(device=f"default/{d}", property=p) for d, p in named]
+        while not written or time.time() - begun_s < arguments.seconds:
+            answered.acquire()
+            now_ms, written = int(time.time() * 1000), written + 1
+            yield readings_pb2.ReadingBatch(
+                named=names,
+                series=series,
+                times_ms=(array("q", [now_ms]) * rows).tobytes(),
+                numbers=(array("d", [written]) * rows).tobytes(),
+            )
+            names = []
+
+    count = 0
+    with grpc.insecure_channel(f"unix:{arguments.socket}") as channel:
+        for answer in readings_pb2_grpc.ReadingServiceStub(channel).Stream(messages()):  # type: ignore[no-untyped-call]
+            assert not answer.refused, answer.reason
+            count += answer.taken
+            answered.release()
+    newest = {f"{device}/{prop}": str(written) for device, prop in named}
+    return {"count": count, "begun_s": begun_s, "ended_s": time.time(), "newest": newest}
+
+
 def main() -> int:
     """Publish `--count` values or for `--seconds`; print what was sent."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("form", choices=("single", "compact"))
+    parser.add_argument("form", choices=("single", "compact", "dmi"))
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--socket", default="")
     parser.add_argument("--prefix", required=True)
     parser.add_argument("--devices", type=int, required=True)
     parser.add_argument("--props", type=int, required=True)
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=0.0)
     arguments = parser.parse_args()
+    if arguments.form == "dmi":
+        print(json.dumps(dmi(arguments)))
+        return 0
     newest: dict[str, str] = {}
     make = {"single": single, "compact": compact}[arguments.form]
     publisher = Publisher(arguments.port)

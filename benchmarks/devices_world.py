@@ -132,6 +132,8 @@ class World:
             form,
             "--port",
             str(self._port),
+            "--socket",
+            str(self._layout.node("edge-1").dmi_socket),
             *flags,
         ]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)

@@ -62,9 +62,12 @@ def _run(arguments: argparse.Namespace) -> int:
     driver = load_driver(arguments.driver)
     name = arguments.name or arguments.driver
     beside = Path(arguments.edge_socket).parent / f"{name}.sock"
+    socket = arguments.socket or str(beside)
+    if socket == arguments.edge_socket:
+        raise ConfigError(SETTINGS, "socket", f"{socket} is edgecore's own; give --socket")
     settings = MapperSettings(
         driver=arguments.driver,
-        socket=arguments.socket or str(beside),
+        socket=socket,
         edge_socket=arguments.edge_socket,
         protocol=arguments.protocol,
         name=name,

@@ -101,7 +101,7 @@ def _allowed(device_id: str, model: DeviceModel, column: Column) -> tuple[Checke
     if prop.type in _NUMBERS and isinstance(values[0], float):
         numbers = _numbers(device_id, prop, values)
         if numbers is not None:
-            newest = _number_text(numbers[-1])
+            newest = _number_text(values[-1])
             return Checked(prop, column.times_ms, numbers, newest), ""
     return _one_by_one(device_id, prop, column)
 

@@ -66,6 +66,7 @@ class DmiServer:
         self._group: asyncio.TaskGroup | None = None
         self._server: Any = None
         self._packed: dict[str, _Packed] = {}  # by device id
+        self._packed_models: dict[str, tuple[DeviceModel, pb.DeviceModel]] = {}
         twins.listen(self._changed)
 
     async def __aenter__(self) -> Self:
@@ -154,9 +155,10 @@ class DmiServer:
             task.cancel()
 
     def _changed(self, device_ids: set[str]) -> None:
-        for device_id in device_ids:
-            if device_id not in self._twins.roster.devices:
-                self._packed.pop(device_id, None)
+        for device_id in device_ids - self._twins.roster.devices.keys():
+            self._packed.pop(device_id, None)
+        if not self._packed:  # the last of these devices is gone, and with it the need of models
+            self._packed_models.clear()
         for link, _ in self._links.values():
             link.changed(device_ids)
 
@@ -172,8 +174,15 @@ class DmiServer:
             if (named or model.spec.protocol) == protocol:
                 packed = self._pack(device_id, device, model)
                 found.devices[device_id] = packed.device
-                found.models[f"{model.metadata.namespace}/{model.metadata.name}"] = packed.model
+                key = f"{model.metadata.namespace}/{model.metadata.name}"
+                found.models[key] = self._pack_model(key, model)
         return found
+
+    def _pack_model(self, key: str, model: DeviceModel) -> pb.DeviceModel:
+        held = self._packed_models.get(key)
+        if held is None or held[0] is not model:
+            held = self._packed_models[key] = model, pack_model(model)
+        return held[1]
 
     def _pack(self, device_id: str, device: Device, model: DeviceModel) -> _Packed:
         """Return a device as its mapper is told; a reading changes its twin, and nothing of that."""
@@ -181,19 +190,16 @@ class DmiServer:
         held = self._packed.get(device_id)
         if held and held.of[0] is device and held.of[1] is model and held.of[2] == desired:
             return held
-        made = _Packed(
-            (device, model, desired), pack_device(device, model, desired), pack_model(model)
-        )
+        made = _Packed((device, model, desired), pack_device(device, model, desired))
         self._packed[device_id] = made
         return made
 
 
 class _Packed(NamedTuple):
-    """Messages, and what they were made of."""
+    """A message, and what it was made of."""
 
     of: tuple[Device, DeviceModel, dict[str, str]]
     device: pb.Device
-    model: pb.DeviceModel
 
 
 class _Manager(dmi_pb2_grpc.DeviceManagerServiceServicer):

@@ -48,7 +48,12 @@ class MapperProcesses:
         loop = asyncio.get_running_loop()
         while True:
             began_s = loop.time()
-            status = await self._once(driver)
+            try:
+                status = await self._once(driver)
+            except OSError as exc:  # no memory, no descriptors: of this machine, now
+                fault.failed(f"cannot be started: {exc}")
+                await asyncio.sleep(backoff.next_delay_s())
+                continue
             if loop.time() - began_s > HEALTHY_S:
                 backoff.reset()
                 fault.cleared()

@@ -119,6 +119,16 @@ class HttpDriver(Driver[HttpConfig, HttpPoint]):
             async with self._session.request(
                 method, url, data=body, allow_redirects=False
             ) as answer:
-                return answer.status, await answer.content.read(MAX_BODY_BYTES)
+                return answer.status, await _body(answer)
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise DeviceUnreachableError(self.device, f"{url}: {exc!r}") from exc
+
+
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    """Return the body, cut off at the limit; one `read` would be the first piece that came."""
+    body = bytearray()
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            break
+    return bytes(body[:MAX_BODY_BYTES])

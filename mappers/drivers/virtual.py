@@ -23,10 +23,18 @@ Signal = Literal["memory", "sine", "walk", "counter", "noise", "switch", "warmth
 
 
 class VirtualConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Shapes: seed: 0 takes a new one each time. switchedByHandS: a hand on every switch, so often; 0: none."""
+    """Shapes: seed: 0 takes a new one each time. switchedByHandS: a hand on every switch, so often; 0: none. hand:
+    `property=value`, a hand that sets it once, when this text is new.
+    """
 
     seed: int = 0
     switched_by_hand_s: float = 0.0
+    hand: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a hand that sets nothing."""
+        if self.hand and not self.hand.partition("=")[0]:
+            raise ValueError(f"hand {self.hand!r} is not property=value")
 
 
 class VirtualPoint(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -52,6 +60,7 @@ class VirtualDriver(Driver[VirtualConfig, VirtualPoint]):
 
     Config, PointConfig = VirtualConfig, VirtualPoint
     _kept: dict[str, dict[str, Value]] = {}  # of each device, over its reconnections  # noqa: RUF012
+    _hands: dict[str, str] = {}  # the last one on each device  # noqa: RUF012
 
     async def open(self) -> None:
         """Begin where the device stands."""
@@ -60,6 +69,7 @@ class VirtualDriver(Driver[VirtualConfig, VirtualPoint]):
         self._values = self._kept.setdefault(self.device, initial)
         self._values.update({k: v for k, v in initial.items() if k not in self._values})
         self._began_s = time.monotonic()
+        self._touch()
         self._check()
 
     async def read(self, points: Sequence[Point[VirtualPoint]]) -> Mapping[str, Value | PointFault]:
@@ -79,6 +89,13 @@ class VirtualDriver(Driver[VirtualConfig, VirtualPoint]):
             if self._fault() == "stuck":
                 return
         self._values[point.name] = value
+
+    def _touch(self) -> None:
+        """Set what a hand has set, if it has not before."""
+        name, _, text = self.config.hand.partition("=")
+        if name in self.points and self._hands.get(self.device) != self.config.hand:
+            self._values[name] = _value_of(text, self.points[name].type)
+        self._hands[self.device] = self.config.hand
 
     def _fault(self) -> str:
         faults = (p.name for p in self.points.values() if p.config.signal == "fault")
@@ -113,6 +130,15 @@ class VirtualDriver(Driver[VirtualConfig, VirtualPoint]):
             case "switch" if self.config.switched_by_hand_s > 0:
                 return bool(int(elapsed_s / self.config.switched_by_hand_s) % 2) != bool(now)
         return now
+
+
+def _value_of(text: str, kind: str) -> Value:
+    if kind == "BOOLEAN":
+        return text == "true"
+    try:
+        return float(text) if kind in ("INT", "FLOAT", "DOUBLE") else text
+    except ValueError:
+        return text  # the model refuses it, and says why
 
 
 def _initial(point: Point[VirtualPoint]) -> Value:

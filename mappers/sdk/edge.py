@@ -107,13 +107,14 @@ class EdgeClient:
         )
         request = pb.MapperRegisterRequest(withData=True, mapper=info)
         answer: pb.MapperRegisterResponse = await self._call(self._manager.MapperRegister, request)
-        self._backoff.reset()
         logger.info("registered at edgecore as %s: %d devices", who.name, len(answer.deviceList))
         return answer
 
     async def _report(self) -> None:
         stream = ReadingStream(self._readings) if self._streams else None
         lost = asyncio.ensure_future(self._link_lost())
+        if self.outbox:  # what the connection before could not tell
+            self._waiting.set()
         try:
             while True:
                 await self._something_to_say(lost)
@@ -123,6 +124,7 @@ class EdgeClient:
                     stream = await self._tell_readings(stream)
                 if stream is not None:
                     stream = await self._finish(stream)
+                self._backoff.reset()  # not as it registers: it may be refused all that follows
         except EdgeLostError:
             if stream is not None:
                 self.outbox.put_back(stream.unanswered())
@@ -176,7 +178,8 @@ class EdgeClient:
                 del self.outbox.states[device]
 
     async def _tell_observed(self) -> None:
-        for device, observed in list(self.outbox.observed.items()):
+        for device, live in list(self.outbox.observed.items()):
+            observed = dict(live)  # more may come while this is on its way
             twins = [
                 pb.Twin(propertyName=prop, observedDesired=_property(one.value, one.error))
                 for prop, one in observed.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -61,6 +62,21 @@ def test_applying_the_room_dims_its_lights_and_a_change_follows(room):
     wait_until("the change", lambda: brightness(room, "window") == "55", 60)
     (line,) = room("get", "rooms", "--no-headers").splitlines()
     assert line.split()[:3] == ["studio", "north", "2"]
+
+
+def test_a_hand_on_a_light_shows_as_drift_until_the_room_says_something_new(room):
+    hand = {"spec": {"protocol": {"configData": {"hand": "brightness=5"}}}}
+    room("patch", "device", "studio-window", "--type", "merge", "-p", json.dumps(hand))
+    wait_until("the drift", lambda: drifted(room) == "studio-window", 60)
+    assert brightness(room, "window") == "5"
+    assert desired(room, "window") == "55"
+    dim(room, window=56)
+    wait_until("the room's word", lambda: brightness(room, "window") == "56", 60)
+    wait_until("no drift", lambda: drifted(room) == "", 60)
+
+
+def drifted(kubectl):
+    return kubectl.get("room", "studio").get("status", {}).get("drifted", "")
 
 
 def test_a_change_made_while_the_cloud_is_frozen_converges(room, up):

@@ -86,6 +86,7 @@ class Cloud:
         return {
             "digests": digests,
             "sent": self.counters.sent_objects.total(),
+            "joined": sorted(self.hub._registry._live),
             "joins": len(self.counters.joins),
             "in_sync_joins": sum(self.counters.joins),
             **usage_of(),
@@ -103,6 +104,7 @@ def main() -> int:
         sink=cloud.sink,
         counters=cloud.counters,
     )
+    cloud.hub = hub
 
     async def serve(stop):
         await run_components([cloud, hub], stop)

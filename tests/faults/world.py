@@ -430,7 +430,7 @@ class World:
     async def probe_resume(self) -> None:
         """Cut, change some keys, heal; note how many were changed and how many were sent (I5)."""
         await self.proxy.cut()
-        await self.until("the edge notices the cut", self._edge_cut_off)
+        await self.until("both ends notice the cut", self._cut_off)
         before, keys = (await self.cloud.ask("state"))["sent"], sorted(self.records)
         changed = self.random.sample(keys, min(len(keys), self.random.randrange(4)))
         for key in changed:
@@ -440,8 +440,10 @@ class World:
         sent = (await self.cloud.ask("state"))["sent"] - before
         self.history.add("resume", changed=len(changed), sent=sent)
 
-    async def _edge_cut_off(self) -> bool:
-        return not (await self.edge.process.ask("state"))["connected"]
+    async def _cut_off(self) -> bool:
+        """Tell whether neither end holds a session: into one that is dead changes would be sent once more."""
+        edge, cloud = await self.edge.process.ask("state"), await self.cloud.ask("state")
+        return not edge["connected"] and NODE not in cloud["joined"]
 
     async def check_bounds(self) -> None:
         """Note memory and descriptors now beside those at the start (I8)."""

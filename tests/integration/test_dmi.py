@@ -543,6 +543,10 @@ async def test_texts_and_numbers_of_a_stream_arrive_as_what_their_model_says(tmp
                 reported("41")(s) and reported("2.50", "flow")(s) and reported("über", "fault")(s)
             )
         )
+        await call.write(batch([0, 1, 0, 1], [7.0, 3.0, 8.0, 3.5], []))
+        answer = await call.read()
+        assert (answer.taken, answer.refused) == (4, 0)
+        await site.until(lambda s: reported("8")(s) and reported("3.5", "flow")(s))
 
 
 async def test_a_process_that_ends_at_once_is_started_again_and_ends_with_the_agent(

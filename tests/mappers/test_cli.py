@@ -74,6 +74,11 @@ def test_a_driver_that_is_not_installed_is_refused_with_those_that_are(tmp_path,
     assert "'zigbee' is not installed; there are: http, modbus, mqtt, opcua, virtual" in said
 
 
+def test_the_socket_of_edgecore_is_not_the_mappers_own(tmp_path, capsys):
+    assert main(["run", "virtual", "--name", "dmi", "--edge-socket", f"{tmp_path}/dmi.sock"]) == 2
+    assert f"{tmp_path}/dmi.sock is edgecore's own" in capsys.readouterr().err
+
+
 def test_the_drivers_that_are_shipped_are_listed(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -32,6 +32,12 @@ async def test_points_of_one_path_share_a_request(http_port):
         assert isinstance(first["hole"], PointFault)
 
 
+async def test_an_answer_that_comes_in_pieces_is_taken_whole(http_port):
+    points = {"t": ("INT", {"path": "/pieces", "value": "t"})}
+    async with driving(HttpDriver, {"url": f"http://127.0.0.1:{http_port}"}, points) as driver:
+        assert await read_all(driver) == {"t": 5}
+
+
 async def test_a_write_follows_its_template_and_a_refusal_is_said(http_port):
     async with driving(
         HttpDriver, {"url": f"http://127.0.0.1:{http_port}"}, {"relay": ("BOOLEAN", RELAY)}

@@ -11,6 +11,7 @@ from tests.mappers.driving import driving, read_all
 def fresh(monkeypatch):
     """Devices of one test are not those of another."""
     monkeypatch.setattr(VirtualDriver, "_kept", {})
+    monkeypatch.setattr(VirtualDriver, "_hands", {})
 
 
 SIGNALS = {
@@ -60,6 +61,14 @@ async def test_a_lamp_that_is_switched_on_gets_warm_and_stays_on_over_a_reconnec
 async def test_a_hand_on_the_switch_turns_it_without_being_asked():
     async with driving(VirtualDriver, {"switchedByHandS": 0.001}, LAMP) as driver:
         assert {(await read_all(driver))["lamp"] for _ in range(2000)} == {True, False}
+
+
+async def test_a_hand_sets_a_value_once():
+    points = {"level": ("INT", {})}
+    for hand, found in (("level=5", 5), ("level=5", 7), ("level=6", 6), ("nothing=1", 7)):
+        async with driving(VirtualDriver, {"hand": hand}, points) as driver:
+            assert await read_all(driver) == {"level": found}
+            await driver.write(driver.points["level"], 7)
 
 
 async def test_a_device_that_is_told_to_refuse_does_until_that_is_taken_back():

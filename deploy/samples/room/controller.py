@@ -15,7 +15,9 @@ class Device(pykube.objects.NamespacedAPIObject):
 def device(room: str, node: str, light: dict) -> dict:
     """Return the Device of one light."""
     visitors = {"protocolName": "virtual", "configData": {"signal": "memory"}}
-    brightness = {"name": "brightness", "desired": {"value": str(light["brightness"])}}
+    # Newest: a hand on the lamp is left as it is, and shows, until the Room says something new.
+    brightness = {"name": "brightness", "conflict": "Newest"}
+    brightness["desired"] = {"value": str(light["brightness"])}
     warmth = {"signal": "warmth", "of": "brightness", "offset": 21, "amplitude": 9}
     return {
         "apiVersion": Device.version,

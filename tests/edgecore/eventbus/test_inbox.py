@@ -19,6 +19,7 @@ async def test_messages_come_out_in_order_and_in_batches():
     assert taken == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("payload", "fits"), [(b"", MAX_MESSAGES), (b"x" * (1 << 20), MAX_BYTES >> 20)]
 )

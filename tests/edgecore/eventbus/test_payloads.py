@@ -52,6 +52,7 @@ def test_a_payload_too_large_names_size_and_limit():
         payloads.decode_get(b" " * (MAX_PAYLOAD_BYTES + 1))
 
 
+@pytest.mark.timeout(60)
 @given(
     st.binary()
     | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(

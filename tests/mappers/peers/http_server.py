@@ -10,6 +10,9 @@ STATE = {"relay": {"on": False}, "sensors": [{"t": 21.25}], "requests": 0}
 class Device(BaseHTTPRequestHandler):
     def do_GET(self):
         STATE["requests"] += 1
+        if self.path == "/pieces":
+            self._answer(200, b'{"padding": "' + b"x" * 300_000 + b'", "t": 5}')
+            return
         found = self.path == "/status"
         self._answer(
             200 if found else 404, json.dumps(STATE).encode() if found else b"no such path"

@@ -35,7 +35,7 @@ from synccore.messages import ObjectKey
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 5.0  # after a fault of the disk or the store
+RETRY_S = 5.0  # after a fault of the disk, the store or the runtime
 SETTLE_S = 1.0  # an action that changed nothing is not repeated faster
 WAKE_LIMIT_S = 300.0
 SHOW_AFTER_S = 0.5  # most work is done by then, and its end is told anyway
@@ -159,10 +159,11 @@ class PodWorker:
                 else:
                     delay_s = None
                 self._fault.cleared()
-            except RuntimeUnavailableError:
-                delay_s = (
-                    None  # said once for all pods; the manager wakes every worker when it is back
-                )
+            except RuntimeUnavailableError as exc:
+                # Said once for all pods by the manager, which wakes every worker when it is back. It may have
+                # been this one call alone, which the manager does not know of: so this pod is looked at again.
+                delay_s = RETRY_S
+                logger.debug("%s", exc, extra=self._log_extra)
             except (EdgeError, OSError, ValueError) as exc:
                 self._fault.failed(exc)
             await self._sleep(delay_s)

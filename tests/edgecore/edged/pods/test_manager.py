@@ -195,6 +195,19 @@ async def test_a_runtime_that_was_away_costs_no_restart(edge, monkeypatch, caplo
     assert [r.getMessage() for r in warnings] == ["container runtime: connection refused"]
 
 
+async def test_a_call_of_one_pod_that_the_runtime_did_not_answer_is_made_again(edge, monkeypatch):
+    monkeypatch.setattr(manager, "RELIST_S", 3600)  # nobody but the pod itself meets the fault
+    monkeypatch.setattr("edgecore.edged.pods.worker.RETRY_S", 0.02)
+    async with edge.running():
+        await edge.put("Pod", pod_object())
+        await edge.until(lambda: edge.phase() == "Running")
+        edge.runtime.down = True
+        await edge.put("Pod", pod_object("other", "u-2"))
+        await asyncio.sleep(0.2)
+        edge.runtime.down = False
+        await edge.until(lambda: edge.phase("other") == "Running")
+
+
 async def test_with_events_an_exit_is_noticed_before_the_next_relist(edge, monkeypatch):
     monkeypatch.setattr(manager, "RELIST_S", 3600)
     edge.runtime.changes = asyncio.Queue()

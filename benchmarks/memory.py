@@ -151,7 +151,7 @@ def take_reading(up: Up) -> Reading:
         owner = _owner(everyone, process)
         if owner == "edgecore" and _is_broker(process):
             reading.broker.append(process)
-        elif process.executable != INTERPRETER:
+        elif process.executable != INTERPRETER or _is_mapper(process):
             reading.workloads.append(process)
         elif owner:
             reading.daemons[owner].append(process)
@@ -242,6 +242,11 @@ def _owner(everyone: dict[int, Process], process: Process | None) -> str:
             return package
         process = everyone.get(process.parent)
     return ""
+
+
+def _is_mapper(process: Process) -> bool:
+    """Tell a driver of devices, which is a process of its own and runs where there are such devices."""
+    return "mappers" in process.command
 
 
 def _is_broker(process: Process) -> bool:

@@ -156,19 +156,23 @@ class _Upstream:
 
 
 class _Downstream:
-    """What the cloud wanted, and what the edge's store showed, across restarts."""
+    """What the cloud wanted, and what the edge's store showed, across restarts.
+
+    Of each key there is a line of states, in the order in which they were wanted; a deletion is None. What the edge
+    shows must lie on it, never before what it showed last. Of several places that would do, the first is taken: no
+    other leaves more open.
+    """
 
     def __init__(self, verdict: Verdict) -> None:
         self._verdict = verdict
-        # Of each key, n of every state in order, and whether it is a deletion.
-        self._wanted: defaultdict[tuple[str, Key], list[tuple[int, bool]]] = defaultdict(list)
+        self._wanted: defaultdict[tuple[str, Key], list[int | None]] = defaultdict(list)
         self._at: dict[tuple[str, Key], int] = {}
 
     def check(self, events: list[Json]) -> None:
         for said in events:
             if said["e"] in ("put", "drop"):
                 place = said["node"], tuple(said["key"])
-                self._wanted[place].append((said["n"], said["e"] == "drop"))
+                self._wanted[place].append(said["n"] if said["e"] == "put" else None)
             elif said["e"] == "seen":
                 self._verdict.acknowledged += len(said["objects"])
                 for *key, n, hashed in said["objects"]:
@@ -178,10 +182,20 @@ class _Downstream:
             elif said["e"] == "media_loss":
                 for place in [p for p in self._at if p[0] == said["node"]]:
                     del self._at[place]
-            elif said["e"] == "rewound":  # the cloud's own database was restored: its past is right
-                self._at.clear()
-                for wanted in self._wanted.values():
-                    wanted[:] = [state for state in wanted if not state[1]]
+            elif said["e"] == "rewound":
+                self._rewound(said["node"], {tuple(key): n for *key, n in said["objects"]})
+
+    def _rewound(self, node: str, restored: dict[Key, int]) -> None:
+        """The cloud's own database was restored: what it held is what is wanted next.
+
+        What was there may have been another object of the name, with a uid of its own, which goes first.
+        """
+        known = [key for who, key in self._wanted if who == node]
+        for key in {*known, *restored}:
+            line = self._wanted[node, key]
+            line.append(None)
+            if key in restored:
+                line.append(restored[key])
 
     def _started(self, node: str, objects: list[list]) -> None:
         """What is on the disk after a restart may be newer than what was told, never older (I1, I7)."""
@@ -193,16 +207,15 @@ class _Downstream:
 
     def _saw(self, node: str, key: Key, n: int | None, hashed: str, kind: str) -> None:
         place = node, key
-        before, wanted = self._at.get(place, 0), self._wanted[place]
-        if n is None:
-            deletions = [number for number, drop in wanted if drop and number >= before]
-            if before and not deletions:
-                getattr(self._verdict, kind).append(f"downstream {key}: n={before} vanished")
-            elif deletions:
-                self._at[place] = deletions[0]
-            return
-        if (n, False) not in wanted or hashed != short_hash(body_of(key, n).encode()):
+        wanted, at = self._wanted[place], self._at.get(place)
+        if n is not None and (n not in wanted or hashed != short_hash(body_of(key, n).encode())):
             self._verdict.other.append(f"downstream {key}: n={n} is not what the cloud wanted")
-        elif n < before:
-            getattr(self._verdict, kind).append(f"downstream {key}: n={n} after n={before}")
-        self._at[place] = n
+            return
+        start = 0 if at is None else at
+        if n in wanted[start:]:
+            self._at[place] = wanted.index(n, start)
+        elif at is not None:
+            what = f"n={wanted[at]} vanished" if n is None else f"n={n} after n={wanted[at]}"
+            getattr(self._verdict, kind).append(f"downstream {key}: {what}")
+            if n is not None:
+                self._at[place] = wanted.index(n)

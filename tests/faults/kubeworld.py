@@ -157,13 +157,14 @@ class KubeWorld(World):
 
     def rewind(self, snapshot: Any) -> None:
         """Restore the API; what was wanted and reported since is gone, and that is right."""
-        self.history.add("rewound")
         self.api.rewind(snapshot)
         self.records = {
             (kind, *place): obj["n"]
             for kind, plural in PLURALS.items()
             for place, obj in self.api._of(plural).objects.items()
         }
+        restored = [[*key, n] for key, n in self.records.items()]
+        self.history.add("rewound", node=NODE, objects=restored)
 
     async def _cloud_state(self) -> Json:
         return usage_of(self.cloud.pid)

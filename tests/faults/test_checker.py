@@ -112,6 +112,19 @@ def test_a_ghost_of_a_deleted_record_is_out_of_order():
     assert kinds(*ghost) == ["out_of_order"]
 
 
+def test_after_the_cloud_was_restored_its_past_is_wanted_once():
+    restored = {"e": "rewound", "node": NODE, "objects": [[*KEY, 1]]}
+    before = [wanted(1), seen(1), unwanted(2), wanted(3), seen(3)]
+    assert kinds(*before, restored, seen(1), wanted(4), seen(4)) == []
+    # Another object of the same name goes first, and the restored one may be gone already.
+    assert (
+        kinds(*before, restored, unwanted(4), seen(0), seen(1), seen(0), wanted(5), seen(5)) == []
+    )
+    assert kinds(*before, restored, seen(1), seen(3)) == ["out_of_order"]
+    assert kinds(*before, restored, wanted(4), seen(4), seen(1)) == ["out_of_order"]
+    assert kinds(*before, restored, seen(1), seen(0)) == ["out_of_order"]
+
+
 def test_what_only_a_damaged_disk_held_is_excused_and_what_came_later_is_not():
     damaged = {"e": "media_loss", "node": NODE}
     assert kinds(asked(1), acked(1), damaged) == []

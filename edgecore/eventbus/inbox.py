@@ -84,6 +84,11 @@ class Inbox:
         """Whether the sender should wait until `on_room` tells it to go on."""
         return self._count >= CROWDED_MESSAGES or self._bytes >= CROWDED_BYTES
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Payloads that nobody has taken yet."""
+        return self._bytes
+
     def on_room(self, go_on: Callable[[], None]) -> None:
         """Call `go_on` when the inbox is half empty after it was crowded."""
         self._go_on = go_on

@@ -135,12 +135,18 @@ class Link:
     async def wait_lost(self) -> None:
         """Return never; raise BrokerLostError once the connection ends."""
         assert self.messages is not None
+        async for _ in self.messages:  # there are none: this only waits
+            pass
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Say what the broker sent, rather than what the library made of it."""
         try:
-            with _translated():
-                async for _ in self.messages:  # there are none: this only waits
-                    pass
+            yield
         except BrokerLostError as exc:
-            raise BrokerLostError(self._problem or str(exc)) from exc
+            if not self._problem:
+                raise
+            raise BrokerLostError(self._problem) from exc
 
     async def wait_broken(self) -> Never:
         """Raise BrokerLostError once the broker sends what cannot be read."""
@@ -244,7 +250,7 @@ async def open_link(
     client = _make_client(address, session, link)
     _take_over(client._client, link)
     client._client.connect_timeout = CONNECT_TIMEOUT_S
-    with _translated(), _closing(client):
+    with link.explaining(), _translated(), _closing(client):
         async with client:
             try:
                 granted = await client.subscribe([(topic, 1) for topic in topics])

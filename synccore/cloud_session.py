@@ -80,9 +80,10 @@ class CloudSession(Session[CloudMessage]):
         heartbeat_s: float,
         window_frames: int,
         spread_s: Callable[[], float] = lambda: 0.0,
+        was_late: Callable[[float], bool] = lambda _since: False,
     ) -> None:
         """Units: spread_s: over how long all nodes should spread their dials, if they were cut now."""
-        super().__init__(now, heartbeat_s, window_frames)
+        super().__init__(now, heartbeat_s, window_frames, was_late)
         self._spread = spread_s
         self._hello: Hello | None = None
         self._index = RecordIndex()

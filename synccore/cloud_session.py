@@ -119,6 +119,10 @@ class CloudSession(Session[CloudMessage]):
         self._outgoing.append(self._ping())  # it measures the link while that is empty
         return in_sync
 
+    def let_go(self) -> None:
+        """Forget the records; for a session that has ended, whose owner they would keep."""
+        self._index, self._read = RecordIndex(), lambda _key: None
+
     def changed(self, key: ObjectKey, change_id: int = 0) -> None:
         """Note that the record behind `key` changed or went away; `change_id` names that change in the logs."""
         self._pending[lane_of(key.kind)][key] = change_id

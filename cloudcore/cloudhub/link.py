@@ -132,8 +132,13 @@ class NodeLink:
                 await self._receive()
         finally:
             self._streams.broke("the link to the node was lost")
+            # Whatever points back at us would keep all of this until the garbage collector comes.
+            self._reports.end()
+            self._session.let_go()
+            self._group = None
             if self._view is not None:
                 self._view.close()
+                self._view = None
             if self._hub.registry.leave(self._node, self):
                 self._hub.watcher.left(self._node)
 

@@ -35,7 +35,7 @@ from cloudcore.seams import (
 from cloudcore.settings import HubSettings
 from corekit.bytestream import ByteStream
 from corekit.errors import SETTINGS, ConfigError, EdgeError, TransportError
-from corekit.lifecycle import leaf_exceptions
+from corekit.lifecycle import forget_frames, leaf_exceptions
 from corekit.looplag import LoopLag
 from synccore.changes import ChangeIds
 from synccore.cloud_session import CloudSession
@@ -68,6 +68,10 @@ class _ServerStream:
 
     def __init__(self, context: Any) -> None:
         self._context = context
+
+    def end(self) -> None:
+        """Let go of the call: its memory stays for as long as anybody has it."""
+        self._context = None
 
     async def send(self, messages: Sequence[CloudMessage]) -> None:
         try:
@@ -200,16 +204,22 @@ class CloudHub:
         )
         # Now, as gRPC cannot end a stream any more whose first write was given up.
         await context.send_initial_metadata(())
-        link = NodeLink(node, _ServerStream(context), session, self._surroundings)
+        stream = _ServerStream(context)
+        link = NodeLink(node, stream, session, self._surroundings)
         self._links.add(link)
         self._streams[node] += 1
         try:
             await link.serve()
-        except* (
-            EdgeError
-        ) as group:  # a bug goes on to gRPC, which logs it and ends this stream only
-            self._note_end(node, leaf_exceptions(group))
+        except BaseExceptionGroup as group:
+            reasons = leaf_exceptions(group)
+            ended = [exc for exc in reasons if isinstance(exc, EdgeError)]
+            if ended:
+                self._note_end(node, ended)
+            if len(ended) < len(reasons):
+                raise  # a bug goes on to gRPC, which logs it and ends this stream only
+            forget_frames(group)
         finally:
+            stream.end()
             self._links.discard(link)
             self._streams[node] -= 1
             if not self._streams[node]:

@@ -13,7 +13,7 @@ from typing import NoReturn, Self
 
 from corekit.backoff import Backoff
 from corekit.errors import EdgeError, ProtocolError, StoreError, TransportError
-from corekit.lifecycle import apart, leaf_exceptions
+from corekit.lifecycle import apart, forget_frames, leaf_exceptions
 from corekit.logs import RepeatedFault
 from corekit.looplag import LoopLag
 from edgecore import metrics
@@ -175,9 +175,12 @@ class EdgeHub:
                 )
                 await self._link.serve()
         except EdgeError as exc:
+            forget_frames(exc)
             return exc
         except BaseExceptionGroup as group:
-            return _reason(group)
+            reason = _reason(group)
+            forget_frames(group)
+            return reason
         finally:
             self._spread_s = 0.0 if self._link is None else self._link.spread_s
             self._link = None

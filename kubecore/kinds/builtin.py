@@ -77,6 +77,7 @@ BUILTIN: tuple[Resource, ...] = (
             Subresource("exec", ("create", "get"), "PodExecOptions"),
             Subresource("log", ("get",)),
             Subresource("portforward", ("create", "get"), "PodPortForwardOptions"),
+            Subresource("proxy", _PROXY, "PodProxyOptions"),
         ),
     ),
     _core("secrets", "Secret"),
@@ -88,7 +89,14 @@ BUILTIN: tuple[Resource, ...] = (
             Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io/v1"),
         ),
     ),
-    _core("services", "Service", "svc", has_status=True, categories=("all",)),
+    _core(
+        "services",
+        "Service",
+        "svc",
+        has_status=True,
+        categories=("all",),
+        subresources=(Subresource("proxy", _PROXY, "ServiceProxyOptions"),),
+    ),
     Resource(
         group="coordination.k8s.io",
         version="v1",

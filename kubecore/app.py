@@ -12,16 +12,20 @@ from corekit.lifecycle import Component, run_components
 from kubecore.access.accounts import Accounts
 from kubecore.controllers.bootstrap import Bootstrap
 from kubecore.controllers.cleanup import Cleanup
+from kubecore.controllers.endpoints import ServiceEndpoints
 from kubecore.controllers.garbage import GarbageCollector
+from kubecore.controllers.masterservice import MasterService
 from kubecore.controllers.namespacedefaults import NamespaceDefaults
 from kubecore.controllers.nodelifecycle import NodeLifecycle
 from kubecore.controllers.orphans import OrphanedPods
 from kubecore.controllers.scheduler import Scheduler
 from kubecore.controllers.volumebinder import VolumeBinder
 from kubecore.kinds.registry import Registry
+from kubecore.objects.admitters import Admitters
 from kubecore.objects.client import Objects
 from kubecore.objects.operations import Operations
 from kubecore.objects.pod_accounts import PodAccounts
+from kubecore.objects.service_addresses import ServiceAddresses
 from kubecore.objects.watching import WatchHub
 from kubecore.serving.api import Api
 from kubecore.serving.server import ApiServer
@@ -33,16 +37,19 @@ from kubecore.streams.scraper import Scraper
 
 
 def components(settings: KubecoreSettings) -> list[Component]:
-    """Return kubecore's parts in dependency order; the last one listens."""
+    """Return kubecore's parts in dependency order."""
     store = Store(Path(settings.store.path))
     registry, hub = Registry(), WatchHub(store)
     pod_accounts = PodAccounts(store, mount_tokens=settings.accounts.mount_tokens)
-    operations = Operations(store, registry, hub, pod_accounts)
+    addresses = ServiceAddresses(store, settings.services.network(), settings.services.node_ports())
+    admitters = Admitters({"pods": [pod_accounts], "services": [addresses]}, pod_accounts)
+    operations = Operations(store, registry, hub, admitters)
     objects, kubelets = Objects(operations), KubeletClient(settings.kubelet)
     key_file = Path(settings.store.path).with_name("service-accounts.key")
     accounts = Accounts(settings.accounts, store, registry, key_file)
     scraper = Scraper(store, kubelets)
     root_ca = Path(settings.accounts.root_ca_file or settings.serve.client_ca_file)
+    server = ApiServer(settings.serve, Api(operations, kubelets, accounts, scraper), hub)
     return [
         store,
         Bootstrap(store, registry, hub, objects),
@@ -53,10 +60,12 @@ def components(settings: KubecoreSettings) -> list[Component]:
         NodeLifecycle(objects, settings.controllers),
         OrphanedPods(objects, settings.controllers),
         Scheduler(objects),
+        ServiceEndpoints(objects),
         VolumeBinder(objects),
         kubelets,
         scraper,
-        ApiServer(settings.serve, Api(operations, kubelets, accounts, scraper), hub),
+        server,
+        MasterService(objects, settings.services, addresses.master, lambda: server.bound),
     ]
 
 

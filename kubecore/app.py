@@ -18,13 +18,22 @@ from kubecore.controllers.masterservice import MasterService
 from kubecore.controllers.namespacedefaults import NamespaceDefaults
 from kubecore.controllers.nodelifecycle import NodeLifecycle
 from kubecore.controllers.orphans import OrphanedPods
+from kubecore.controllers.quotastatus import QuotaStatus
 from kubecore.controllers.scheduler import Scheduler
 from kubecore.controllers.volumebinder import VolumeBinder
 from kubecore.kinds.registry import Registry
-from kubecore.objects.admitters import Admitters
+from kubecore.objects.admitters import Admitter, Admitters
 from kubecore.objects.client import Objects
+from kubecore.objects.limit_ranges import LimitRanger
 from kubecore.objects.operations import Operations
 from kubecore.objects.pod_accounts import PodAccounts
+from kubecore.objects.pod_classes import (
+    PRIORITIES,
+    OneDefaultPriority,
+    PodPriorities,
+    PodRuntimes,
+)
+from kubecore.objects.quotas import QuotaLimits, QuotaUsage
 from kubecore.objects.service_addresses import ServiceAddresses
 from kubecore.objects.watching import WatchHub
 from kubecore.serving.api import Api
@@ -40,9 +49,9 @@ def components(settings: KubecoreSettings) -> list[Component]:
     """Return kubecore's parts in dependency order."""
     store = Store(Path(settings.store.path))
     registry, hub = Registry(), WatchHub(store)
-    pod_accounts = PodAccounts(store, mount_tokens=settings.accounts.mount_tokens)
     addresses = ServiceAddresses(store, settings.services.network(), settings.services.node_ports())
-    admitters = Admitters({"pods": [pod_accounts], "services": [addresses]}, pod_accounts)
+    usage = QuotaUsage(store)
+    admitters = _admitters(store, addresses, usage, mount_tokens=settings.accounts.mount_tokens)
     operations = Operations(store, registry, hub, admitters)
     objects, kubelets = Objects(operations), KubeletClient(settings.kubelet)
     key_file = Path(settings.store.path).with_name("service-accounts.key")
@@ -61,12 +70,27 @@ def components(settings: KubecoreSettings) -> list[Component]:
         OrphanedPods(objects, settings.controllers),
         Scheduler(objects),
         ServiceEndpoints(objects),
+        QuotaStatus(store, objects, usage),
         VolumeBinder(objects),
         kubelets,
         scraper,
         server,
         MasterService(objects, settings.services, addresses.master, lambda: server.bound),
     ]
+
+
+def _admitters(
+    store: Store, addresses: ServiceAddresses, usage: QuotaUsage, *, mount_tokens: bool
+) -> Admitters:
+    """Return what new objects go through, in upstream's order: what completes them first, quotas last."""
+    accounts, ranger = PodAccounts(store, mount_tokens=mount_tokens), LimitRanger(store)
+    steps: dict[str, list[Admitter]] = {
+        "pods": [ranger, accounts, PodPriorities(store), PodRuntimes(store)],
+        "persistentvolumeclaims": [ranger],
+        "services": [addresses],
+        PRIORITIES: [OneDefaultPriority(store)],
+    }
+    return Admitters(steps, accounts, [QuotaLimits(usage)])
 
 
 async def serve(settings: KubecoreSettings, stop: asyncio.Event) -> None:

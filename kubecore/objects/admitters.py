@@ -25,12 +25,18 @@ class Admitter(Protocol):
 
 
 class Admitters:
-    """The steps of each kind, by its storage name, in order; `accounts` is told of pods before anything else."""
+    """The steps of each kind, by its storage name, in order, and `last` those of every kind.
+
+    Shapes:  accounts: told of pods before anything else.
+    """
 
     def __init__(
-        self, steps: Mapping[str, Sequence[Admitter]], accounts: PodAccounts | None = None
+        self,
+        steps: Mapping[str, Sequence[Admitter]],
+        accounts: PodAccounts | None = None,
+        last: Sequence[Admitter] = (),
     ) -> None:
-        self._steps, self._accounts = steps, accounts
+        self._steps, self._accounts, self._last = steps, accounts, last
 
     async def wait(self, resource: Resource, namespace: str, obj: Object) -> None:
         """Wait for what a new object needs and a controller is about to make; before it has been checked."""
@@ -39,7 +45,7 @@ class Admitters:
 
     def admit(self, resource: Resource, obj: Object, old: Object | None) -> None:
         """Run the steps. Raises:  ApiStatusError: one of them refused."""
-        for step in self._steps.get(resource.storage_name, ()):
+        for step in (*self._steps.get(resource.storage_name, ()), *self._last):
             step.admit(resource, obj, old)
 
 

@@ -10,6 +10,17 @@ from kubecore.kinds.crds import crd_causes
 from kubecore.kinds.resource import Resource
 from kubecore.schema.validation_debug import check_ephemeral_update
 from kubecore.schema.validation_pods import check_pod, check_pod_update
+from kubecore.schema.validation_policies import (
+    check_endpoint_slice,
+    check_limit_range,
+    check_priority_class,
+    check_quota,
+    check_runtime_class,
+    endpoint_slice_update,
+    priority_class_update,
+    quota_update,
+    runtime_class_update,
+)
 from kubecore.schema.validation_services import check_service, service_update
 from kubecore.schema.validation_volumes import (
     check_claim,
@@ -196,6 +207,11 @@ _RULES: dict[str, Callable[[Object], list[Cause]]] = {
     "secrets": _check_secret,
     "events": _check_event,
     "services": check_service,
+    "limitranges": check_limit_range,
+    "resourcequotas": check_quota,
+    "runtimeclasses.node.k8s.io": check_runtime_class,
+    "priorityclasses.scheduling.k8s.io": check_priority_class,
+    "endpointslices.discovery.k8s.io": check_endpoint_slice,
     "leases.coordination.k8s.io": _check_lease,
     f"rolebindings.{_RBAC}": _check_binding,
     f"clusterrolebindings.{_RBAC}": _check_binding,
@@ -207,6 +223,10 @@ _UPDATE_RULES: dict[str, Callable[[Object, Object], list[Cause]]] = {
     "persistentvolumes": volume_update,
     "persistentvolumeclaims": claim_update,
     "services": service_update,
+    "resourcequotas": quota_update,
+    "runtimeclasses.node.k8s.io": runtime_class_update,
+    "priorityclasses.scheduling.k8s.io": priority_class_update,
+    "endpointslices.discovery.k8s.io": endpoint_slice_update,
     "configmaps": _content_update,
     "secrets": _content_update,
     f"rolebindings.{_RBAC}": _binding_update,

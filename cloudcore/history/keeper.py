@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 from cloudcore import metrics
 from cloudcore.devicecontroller.seams import Cache
-from cloudcore.history.columns import Column, split
+from cloudcore.history.columns import Column, joined, split
 from cloudcore.history.errors import HistoryDamagedError, HistoryFullError
 from cloudcore.history.policies import Policies
 from cloudcore.history.store import Keep, ValueFile
@@ -69,6 +69,7 @@ class History:
         self._thread = ThreadPoolExecutor(1, "history")
         self._file: ValueFile | None = None
         self._tidy_soon = True
+        self._deleted: list[str] = []  # since the last commit
         self._slow = RepeatedFault(logger, "history: the disk does not keep up, values dropped")
         self._fault = RepeatedFault(logger, f"history: {self._path or 'memory'}: not written")
         devices.subscribe(self)
@@ -88,9 +89,7 @@ class History:
         self._thread.shutdown(wait=False)
 
     async def take(self, origin: SampleOrigin, readings: Readings) -> None:  # noqa: ARG002
-        """Keep what is to be kept of a block; never waits."""
-        if not any(self._policies.uids(readings.names)):
-            return
+        """Keep a block until it is written as far as it is to be kept; never waits."""
         if dropped_count := sum(map(len, self._waiting.put(readings))):
             metrics.history_dropped.labels("slow").inc(dropped_count)
             self._slow.failed(f"{dropped_count} just now")
@@ -166,13 +165,12 @@ class History:
 
     # `InformerHandler`: what devices are deleted.
 
-    def on_upsert(self, obj: KubeObject) -> None:
-        """Believe what it says now."""
-        self._policies.forget(f"{obj.key.namespace}/{obj.key.name}")
+    def on_upsert(self, _obj: KubeObject) -> None:
+        """Wait: each write of its status comes here, and what it says of history is read again every few seconds."""
 
     def on_delete(self, key: ObjectKey) -> None:
         """Drop what is kept of it with the next commit."""
-        self._policies.forget(f"{key.namespace}/{key.name}")
+        self._deleted.append(f"{key.namespace}/{key.name}")
         self._tidy_soon = True
 
     def on_synced(self) -> None:
@@ -184,25 +182,28 @@ class History:
         blocks = [self._waiting.pop() for _ in range(len(self._waiting))]
         if not blocks:
             return
-        told = [(readings, self._policies.uids(readings.names)) for readings in blocks]
-        now_ms = self._now_ms()
+        deleted, self._deleted = self._deleted, []
+        await self._do(lambda file: self._add(file, blocks, deleted))
 
-        def write(file: ValueFile) -> None:
-            columns: list[tuple[Series, str, Column]] = []
-            for readings, uids in told:
-                by_series = dict(zip(readings.names, uids, strict=True))
-                columns += [
-                    (series, by_series[series], column)
-                    for series, column in split(readings, uids).items()
-                ]
-            metrics.history_values.inc(sum(len(column) for _, _, column in columns))
-            try:
-                file.add(columns, now_ms)
-                self._fault.cleared()
-            finally:
-                self._count_given_up(file)
-
-        await self._do(write)
+    def _add(self, file: ValueFile, blocks: list[Readings], deleted: list[str]) -> None:
+        """Split blocks and store them; in the thread, with what devices say: ten thousand take their time."""
+        for device in deleted:
+            self._policies.forget(device)
+        columns: list[tuple[Series, str, Column]] = []
+        for readings in joined(blocks):
+            uids = self._policies.uids(readings.names)
+            if any(uids):
+                uid_of = dict(zip(readings.names, uids, strict=True))
+                found = split(readings, uids).items()
+                columns += [(series, uid_of[series], column) for series, column in found]
+        if not columns:
+            return
+        metrics.history_values.inc(sum(len(column) for _, _, column in columns))
+        try:
+            file.add(columns, self._now_ms())
+            self._fault.cleared()
+        finally:
+            self._count_given_up(file)
 
     def _make_room(self, file: ValueFile) -> None:
         if given_up_count := file.make_room():

@@ -34,7 +34,7 @@ NOBODY = Policy("", {})
 
 
 class Policies:
-    """Reads Devices and their models from the caches."""
+    """Reads Devices and their models from the caches. `current` may be called in any thread, the rest in one."""
 
     def __init__(self, devices: Cache, models: Cache, clock: Callable[[], float]) -> None:
         self._devices, self._models, self._clock = devices, models, clock

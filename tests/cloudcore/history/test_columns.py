@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudcore.history import columns
 from cloudcore.history.columns import (
     MAX_STRETCH,
     Column,
@@ -54,6 +55,21 @@ def test_a_split_block_has_every_kept_value_of_each_series_in_order(rows, kept):
         assert plain(found.get(name, Column())) == wanted
 
 
+@given(st.lists(ROWS, max_size=6), st.integers(1, 60))
+def test_joined_blocks_have_the_same_values_of_each_series_in_order(parts, most):
+    apart, together = {}, {}
+    before, columns.MAX_JOINED = columns.MAX_JOINED, most
+    try:
+        made = list(columns.joined(map(block, parts)))
+    finally:
+        columns.MAX_JOINED = before
+    for held, blocks in ((apart, map(block, parts)), (together, made)):
+        for one in blocks:
+            for name, column in split(one, [True] * 4).items():
+                held.setdefault(name, []).extend(plain(column))
+    assert together == apart
+
+
 @given(ROWS)
 def test_what_is_packed_comes_back_ordered(rows):
     for column in split(block(rows), [True] * 4).values():
@@ -65,11 +81,12 @@ def test_what_is_packed_comes_back_ordered(rows):
 
 @given(ROWS)
 def test_the_journal_comes_back_as_it_was(rows):
-    columns = split(block(rows), [True] * 4)
+    given_columns = split(block(rows), [True] * 4)
     found = {}
-    for content in pack_journal(columns.items()):
+    for content in pack_journal(given_columns.items()):
         found |= unpack_journal(content)
-    assert {n: plain(c) for n, c in found.items()} == {n: plain(c) for n, c in columns.items()}
+    wanted = {n: plain(c) for n, c in given_columns.items()}
+    assert {n: plain(c) for n, c in found.items()} == wanted
 
 
 @given(st.lists(st.integers(0, 50), max_size=30), st.integers(-5, 55), st.integers(-5, 55))

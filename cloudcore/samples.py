@@ -66,6 +66,11 @@ class BlockQueue:
             await self._filled.wait()
         return self._blocks[0][0]
 
+    def done(self, readings: Readings) -> None:
+        """Remove the block that `first` gave, if it has not gone meanwhile."""
+        if self._blocks and self._blocks[0][0] is readings:
+            self.pop()
+
     def pop(self) -> Readings:
         """Remove and return the oldest block; there must be one."""
         readings, size_bytes = self._blocks.popleft()

@@ -32,6 +32,7 @@ from synccore.pb import values_pb2, values_pb2_grpc
 from synccore.series import Readings, Series
 from tests.fakes.devices import MODEL, lamp
 from tests.fakes.mqtt import free_port, mosquitto
+from tests.fakes.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(30)
 ORIGIN = SampleOrigin("edge-1", b"x" * 16, 0)
@@ -421,6 +422,56 @@ async def test_the_sink_publishes_what_comes_in_once_its_broker_is_there(tmp_pat
             assert json.loads(message.payload)["values"][0][2] == 4.5
             task.cancel()
             await asyncio.wait([task])
+
+
+async def arrived(client, seen, count):
+    """Take messages in until there are so many different values."""
+    async for message in client.messages:
+        seen |= {value for _, _, value in json.loads(message.payload)["values"]}
+        if len(seen) >= count:
+            return
+
+
+async def test_what_comes_while_the_broker_is_gone_is_published_when_it_is_back(
+    tmp_path, monkeypatch
+):
+    import aiomqtt
+
+    monkeypatch.setattr("cloudcore.valuestream.mqtt.BACKOFF_MAX_S", 0.5)
+    port, fanout, seen = free_port(), SampleFanout(), set()
+    async with TcpProxy("127.0.0.1", port) as way:
+        await way.cut()
+        sink = MqttSink(MqttSinkSettings(url=f"mqtt://{way.address}"), fanout)
+        async with sink:
+            task = asyncio.create_task(sink.run())
+            for life in range(3):
+                for number in (0, 1):
+                    await fanout.take(ORIGIN, readings(float(10 * life + number)))
+                async with mosquitto(port, tmp_path), aiomqtt.Client("127.0.0.1", port) as client:
+                    await client.subscribe("armadillo/values/#", qos=1)
+                    await way.heal()  # whoever reads is there before the sink
+                    await arrived(client, seen, 3 * life + 2)
+                    await fanout.take(ORIGIN, readings(float(10 * life + 2)))
+                    await arrived(client, seen, 3 * life + 3)
+                    await way.cut()
+            task.cancel()
+            await asyncio.wait([task])
+    assert sink.dropped_count == 0
+    assert seen == {float(10 * life + number) for life in range(3) for number in range(3)}
+
+
+async def test_what_waits_for_a_broker_that_stays_away_is_bounded_and_counted(monkeypatch, caplog):
+    monkeypatch.setattr("cloudcore.valuestream.mqtt.MAX_WAITING_BYTES", 10_000)
+    fanout = SampleFanout()
+    async with MqttSink(MqttSinkSettings(url="mqtt://127.0.0.1:1"), fanout) as sink:
+        for number in range(1_000):
+            await fanout.take(ORIGIN, readings(float(number), 0.5))
+        waiting = [sink._waiting.pop() for _ in range(len(sink._waiting))]
+    assert waiting[-1].values[0] == 999.0
+    assert 2 * len(waiting) + sink.dropped_count == 2_000
+    assert len(waiting) < 10_000 / 20
+    warnings = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == 1
 
 
 def test_a_sink_that_is_no_broker_is_refused():

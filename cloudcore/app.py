@@ -15,6 +15,7 @@ from cloudcore.edgecontroller import nodefacts, tokens
 from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
 from cloudcore.edgecontroller.reports import NodeApi
 from cloudcore.edgecontroller.upstream import NodeReports
+from cloudcore.history.keeper import History
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informers
 from cloudcore.kube.kubeconfig import load_endpoint
@@ -25,7 +26,6 @@ from cloudcore.samples import SampleFanout
 from cloudcore.seams import ReportSink
 from cloudcore.settings import CloudSettings
 from cloudcore.valuestream.access import Gate
-from cloudcore.valuestream.history import History
 from cloudcore.valuestream.mqtt import MqttSink
 from cloudcore.valuestream.server import ValueServer
 from corekit.daemon import run_daemon
@@ -68,7 +68,13 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             nodes=nodes_informer(informers),
         )
         fanout = SampleFanout()
-        history = History(informers.of(DEVICES), informers.of(DEVICE_MODELS), time.time)
+        history = History(
+            settings.values,
+            fanout,
+            devices=informers.of(DEVICES),
+            models=informers.of(DEVICE_MODELS),
+            clock=time.time,
+        )
         values = ValueServer(
             settings.values, settings.hub, fanout=fanout, history=history, gate=Gate(client)
         )
@@ -95,6 +101,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 informers,
                 controller,
                 devices,
+                history,
                 values,
                 *sinks,
                 proxy,

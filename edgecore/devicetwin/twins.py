@@ -81,6 +81,7 @@ class DeviceTwin:
         self._streamer = Streamer(samples)
         self._feed: ChangeFeed | None = None
         self._lock = asyncio.Lock()  # one commit at a time: a twin never goes back to an older one
+        self._committed_s = 0.0  # when the newest commit began, whoever made it
         self._backoff = Backoff(0.1, 5.0)
         self._fault = RepeatedFault(logger, "twins cannot be stored")
         self._said: dict[str, set[str]] = {}  # refusals already logged, by device
@@ -245,14 +246,13 @@ class DeviceTwin:
         loop = asyncio.get_running_loop()
         while True:
             arrived = await self._bus.receive(BATCH_LIMIT)
-            started_s = loop.time()
             async with self._lock:
                 if arrived.connected:
                     self._announcer.all()
                 committed = await self._handle(arrived.messages)
             # A full batch means more is waiting: the window would make it 10,000 messages a second at most.
             if committed and len(arrived.messages) < BATCH_LIMIT:
-                await asyncio.sleep(max(0.0, started_s + BATCH_WINDOW_S - loop.time()))
+                await asyncio.sleep(max(0.0, self._committed_s + BATCH_WINDOW_S - loop.time()))
 
     async def _handle(self, messages: list[Inbound]) -> bool:
         """Work a batch through; return whether it took a commit."""
@@ -270,9 +270,11 @@ class DeviceTwin:
 
     async def _settle(self, batch: Batch) -> bool:
         """Store what a batch came to, then say it; return whether it took a commit."""
+        batch.fold()
         commit = self._commit_of(batch.twins, ())
         try:
             if commit.local:
+                self._committed_s = asyncio.get_running_loop().time()
                 await self._store.commit(commit)
                 self._stored()
         except StoreError as exc:

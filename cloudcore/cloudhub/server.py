@@ -25,8 +25,10 @@ from cloudcore.cloudhub.samples import TakenBlocks
 from cloudcore.samples import SampleFanout
 from cloudcore.seams import (
     AskSink,
+    NodeGate,
     NodeWatcher,
     NoWatcher,
+    OpenGate,
     RecordSource,
     ReportSink,
     SampleSink,
@@ -56,6 +58,9 @@ TICKS_PER_HEARTBEAT = 8
 GAUGES_S = 1.0
 # One lives, one takes over from it; more is a broken or hostile node, and each costs memory before it said Hello.
 MAX_STREAMS_PER_NODE = 4
+# To a node that was thrown out while it was connected; afterwards its own back-off counts. Who was thrown out by
+# mistake is back as soon.
+REVOKED_RETRY_S = 10.0
 
 
 class NodeGoneError(TransportError):
@@ -104,8 +109,11 @@ class CloudHub:
         samples: SampleSink | None = None,
         watcher: NodeWatcher | None = None,
         asks: AskSink | None = None,
+        gate: NodeGate | None = None,
     ) -> None:
         self._settings, self._counters = settings, counters
+        self._gate = gate or OpenGate()
+        self._gate.on_change(self._close_revoked)
         # A dead predecessor is noticed within two heartbeats; asking sooner changes nothing.
         self._registry = NodeRegistry(retry_after_s=settings.heartbeat_s)
         change_ids = ChangeIds()
@@ -123,7 +131,7 @@ class CloudHub:
             next_change_id=lambda: change_ids.next(int(time.time() * 1000)),
             watcher=watcher or NoWatcher(),
         )
-        self._links: set[NodeLink] = set()
+        self._links: dict[NodeLink, Any] = {}  # with the call of each
         self._streams: Counter[str] = Counter()
         self._server: Any = None
 
@@ -184,6 +192,11 @@ class CloudHub:
                 f"the client certificate's CN must be {NODE_PREFIX}<name>",
             )
             return
+        if refusal := self._refusal(node, context):
+            self._counters.ended("FORBIDDEN")
+            logger.info("cloudhub: node refused: %s", refusal, extra={"node": node})
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+            return
         if self._streams[node] >= MAX_STREAMS_PER_NODE:
             reason = f"{MAX_STREAMS_PER_NODE} streams of this node are open"
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
@@ -195,7 +208,7 @@ class CloudHub:
             spread_s=self._spread_s,
         )
         link = NodeLink(node, _ServerStream(context), session, self._surroundings)
-        self._links.add(link)
+        self._links[link] = context
         self._streams[node] += 1
         try:
             await link.serve()
@@ -204,10 +217,19 @@ class CloudHub:
         ) as group:  # a bug goes on to gRPC, which logs it and ends this stream only
             self._note_end(node, leaf_exceptions(group))
         finally:
-            self._links.discard(link)
+            del self._links[link]
             self._streams[node] -= 1
             if not self._streams[node]:
                 del self._streams[node]
+
+    def _refusal(self, node: str, context: Any) -> str:
+        shown = context.auth_context().get("x509_pem_cert", [])
+        return self._gate.refusal(node, shown[0] if shown else b"")
+
+    def _close_revoked(self) -> None:
+        for link, context in list(self._links.items()):
+            if refusal := self._refusal(link.node, context):
+                link.end("FORBIDDEN", refusal, REVOKED_RETRY_S)
 
     def _spread_s(self) -> float:
         return self._surroundings.admission.spread_s(len(self._registry))

@@ -158,7 +158,9 @@ class MetricsServer:
 
 async def _serve(request: web.Request) -> web.Response:
     shown = request.transport and request.transport.get_extra_info("peercert")
-    if not shown or _is_node(shown):  # a gateway that is in wrong hands learns nothing of the others
+    if not shown or _is_node(
+        shown
+    ):  # a gateway that is in wrong hands learns nothing of the others
         raise web.HTTPForbidden(text="certificates of nodes open the hub's port only\n")
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

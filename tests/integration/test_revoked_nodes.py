@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,10 +12,9 @@ from cloudcore.edgecontroller.revocations import REVOKED_NODES, issued_s
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informers
 from cloudcore.settings import KubeSettings
-from corekit.lifecycle import run_components
 from corekit.timestamps import rfc3339
 from tests.fakes.cloud import FakeCounters, FakeSink
-from tests.fakes.kubeapi import Fault, FakeKubeApi
+from tests.fakes.kubeapi import FakeKubeApi, Fault
 from tests.integration.test_sync_stream import Site, edge, running, until
 
 pytestmark = pytest.mark.timeout(60)

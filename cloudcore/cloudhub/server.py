@@ -37,7 +37,8 @@ from cloudcore.seams import (
 from cloudcore.settings import HubSettings
 from corekit.bytestream import ByteStream
 from corekit.errors import SETTINGS, ConfigError, EdgeError, TransportError
-from corekit.lifecycle import leaf_exceptions
+from corekit.lifecycle import forget_frames, leaf_exceptions
+from corekit.looplag import LoopLag
 from synccore.changes import ChangeIds
 from synccore.cloud_session import CloudSession
 from synccore.messages import MAX_FRAME_BYTES, CloudMessage, EdgeMessage, Lane
@@ -58,6 +59,8 @@ TICKS_PER_HEARTBEAT = 8
 GAUGES_S = 1.0
 # One lives, one takes over from it; more is a broken or hostile node, and each costs memory before it said Hello.
 MAX_STREAMS_PER_NODE = 4
+# A node opens its call as soon as it has connected.
+IDLE_CONNECTION_S = 60.0
 # To a node that was thrown out while it was connected; afterwards its own back-off counts. Who was thrown out by
 # mistake is back as soon.
 REVOKED_RETRY_S = 10.0
@@ -72,6 +75,10 @@ class _ServerStream:
 
     def __init__(self, context: Any) -> None:
         self._context = context
+
+    def end(self) -> None:
+        """Let go of the call: its memory stays for as long as anybody has it."""
+        self._context = None
 
     async def send(self, messages: Sequence[CloudMessage]) -> None:
         try:
@@ -131,6 +138,7 @@ class CloudHub:
             next_change_id=lambda: change_ids.next(int(time.time() * 1000)),
             watcher=watcher or NoWatcher(),
         )
+        self._lag = LoopLag()
         self._links: dict[NodeLink, Any] = {}  # with the call of each
         self._streams: Counter[str] = Counter()
         self._server: Any = None
@@ -146,6 +154,13 @@ class CloudHub:
                 # Buffers of each connection. TLS records of 4 KiB instead of 16 cost a hundredth of the speed and
                 # save 5 KiB a node; one stream with a dozen headers needs no tables to compress them.
                 ("grpc.tsi.max_frame_size", 4096),
+                # What a connection may cost before it is a node's: strangers are cut, and so is who opens no call.
+                (
+                    "grpc.server_handshake_timeout_ms",
+                    round(self._settings.handshake_timeout_s * 1000),
+                ),
+                ("grpc.max_connection_idle_ms", round(IDLE_CONNECTION_S * 1000)),
+                ("grpc.max_concurrent_streams", MAX_STREAMS_PER_NODE),
                 ("grpc.http2.hpack_table_size.decoder", 0),
                 ("grpc.http2.hpack_table_size.encoder", 0),
                 (
@@ -173,6 +188,7 @@ class CloudHub:
         logger.info("cloudhub: serving on %s", self._settings.address)
         # Not wait_for_termination(): cancelling that one cancels the server's own shutdown too.
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._lag.run(), name="cloudhub_lag")
             group.create_task(self._keep_time(), name="cloudhub_time")
             group.create_task(self._keep_gauges(), name="cloudhub_gauges")
 
@@ -192,6 +208,9 @@ class CloudHub:
                 f"the client certificate's CN must be {NODE_PREFIX}<name>",
             )
             return
+        # Now, as gRPC cannot end a stream any more whose first write was given up; and from the checks on nothing is
+        # awaited until the link is known, so that none slips through between two of them.
+        await context.send_initial_metadata(())
         if refusal := self._refusal(node, context):
             self._counters.ended("FORBIDDEN")
             logger.info("cloudhub: node refused: %s", refusal, extra={"node": node})
@@ -206,17 +225,24 @@ class CloudHub:
             heartbeat_s=self._settings.heartbeat_s,
             window_frames=self._settings.window_frames,
             spread_s=self._spread_s,
+            was_late=self._lag.was_late,
         )
-        link = NodeLink(node, _ServerStream(context), session, self._surroundings)
+        stream = _ServerStream(context)
+        link = NodeLink(node, stream, session, self._surroundings)
         self._links[link] = context
         self._streams[node] += 1
         try:
             await link.serve()
-        except* (
-            EdgeError
-        ) as group:  # a bug goes on to gRPC, which logs it and ends this stream only
-            self._note_end(node, leaf_exceptions(group))
+        except BaseExceptionGroup as group:
+            reasons = leaf_exceptions(group)
+            ended = [exc for exc in reasons if isinstance(exc, EdgeError)]
+            if ended:
+                self._note_end(node, ended)
+            if len(ended) < len(reasons):
+                raise  # a bug goes on to gRPC, which logs it and ends this stream only
+            forget_frames(group)
         finally:
+            stream.end()
             del self._links[link]
             self._streams[node] -= 1
             if not self._streams[node]:
@@ -236,10 +262,11 @@ class CloudHub:
 
     async def _keep_time(self) -> None:
         while True:
+            due_s = time.monotonic() + self._settings.heartbeat_s / TICKS_PER_HEARTBEAT
             await asyncio.sleep(self._settings.heartbeat_s / TICKS_PER_HEARTBEAT)
             now = time.monotonic()
             for link in list(self._links):
-                link.tick(now)
+                link.tick(now, now - due_s)
 
     async def _keep_gauges(self) -> None:
         while True:

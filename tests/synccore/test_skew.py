@@ -1,4 +1,4 @@
-"""One end newer than the other: what the wire promises for it (docs/protocol.md, section 11)."""
+"""One end newer than the other: what the wire promises for it (docs/protocol.md, section 12)."""
 
 from __future__ import annotations
 

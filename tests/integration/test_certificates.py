@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from tests.fakes.cloud import FakeSource
 from tests.integration.test_sync_stream import Cloud, Site, edge, running, until
 
 pytestmark = pytest.mark.timeout(30)
@@ -88,3 +89,25 @@ async def test_a_refusal_after_a_lost_link_is_a_line_of_its_own(site, caplog):
         async with running(Cloud(site).hub):
             refused = "no link to cloudcore: PERMISSION_DENIED: the client certificate's CN must be"
             await until(lambda: refused in caplog.text)
+
+
+async def test_a_renewed_certificate_of_the_cloud_is_used_and_nobody_is_cut(site, caplog):
+    caplog.set_level("INFO")
+    sign_again(site, "cloudcore", -2 * DAY, DAY)
+    cloud = Cloud(site, FakeSource("edge-1", "edge-2"))
+    store, hub = edge(site)
+    second_store, second = edge(site, "edge-2", "second.db")
+    async with running(cloud.hub, store, hub):
+        await until(lambda: hub.connected)
+        # Half of a renewal: the new key is there, its certificate is not yet. Who comes now comes again.
+        new_key = site._issue("other", "other").key_file.read_bytes()
+        old_key = (site.folder / "cloudcore.key").read_bytes()
+        (site.folder / "cloudcore.key").write_bytes(new_key)
+        async with running(second_store, second):
+            await until(lambda: "no link to cloudcore" in caplog.text or second.connected)
+            (site.folder / "cloudcore.key").write_bytes(old_key)
+            sign_again(site, "cloudcore", -DAY, 30 * DAY)
+            await until(lambda: second.connected)
+            assert "certificates were renewed" in caplog.text
+        assert hub.connected
+        assert cloud.counters.joins.count(True) == 2

@@ -81,7 +81,7 @@ class Mount:
 class ContainerLimits:
     """cgroup values; 0 leaves the runtime's default.
 
-    Shapes:  huge_pages: page size as the kernel writes it (`2MB`) -> bytes.
+    Shapes:  huge_pages: page size as the kernel writes it (`2MB`) -> bytes. settings: further files of version 2.
     """
 
     cpu_shares: int = 0
@@ -90,6 +90,7 @@ class ContainerLimits:
     memory_bytes: int = 0
     oom_score_adj: int = 0
     huge_pages: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

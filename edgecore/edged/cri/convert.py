@@ -249,6 +249,7 @@ def _resources(limits: ContainerLimits) -> pb.LinuxContainerResources:
             pb.HugepageLimit(page_size=size, limit=value)
             for size, value in sorted(limits.huge_pages.items())
         ],
+        unified=limits.settings,
     )
 
 

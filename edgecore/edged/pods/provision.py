@@ -113,6 +113,11 @@ class Provision:
         namespace, linked = pod.metadata.namespace, pod.spec.enable_service_links
         return service_variables(services, namespace, linked=linked)
 
+    async def mounts_recursively_read_only(self, pod: Pod) -> bool:
+        """Return whether the handler that runs `pod` can do so. Raises: ContainerStartError: it has none."""
+        handler = await self._handler(pod.spec.runtime_class_name)
+        return handler in (await self._runtime_features()).recursive_read_only
+
     async def container(
         self,
         pod: Pod,

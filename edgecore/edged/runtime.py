@@ -69,7 +69,7 @@ class Mount:
     """One bind mount.
 
     Shapes:  propagation: None | HostToContainer | Bidirectional, as a volumeMount has it. recursive_read_only: what
-             is mounted below it too.
+             is mounted below it too. se_linux_relabel: give the files the container's label, on a host with SELinux.
     """
 
     host_path: str
@@ -77,6 +77,7 @@ class Mount:
     read_only: bool = False
     propagation: str = "None"
     recursive_read_only: bool = False
+    se_linux_relabel: bool = False
 
 
 @dataclass(frozen=True, slots=True)

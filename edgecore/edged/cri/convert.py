@@ -120,6 +120,7 @@ def container_config(
                 readonly=m.read_only,
                 propagation=_PROPAGATIONS[m.propagation],
                 recursive_read_only=m.recursive_read_only,
+                selinux_relabel=m.se_linux_relabel,
             )
             for m in config.mounts
         ],

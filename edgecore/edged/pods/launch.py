@@ -158,11 +158,12 @@ class Launch:
             domain = self.site.provision.cluster_domain
             content = hosts_file(self.pod, self.pod_ips, domain, node_hosts())
             path = self.volumes.write_file("etc-hosts", content, 0o644)
-            mounts.append(Mount(str(path), "/etc/hosts"))
+            mounts.append(Mount(str(path), "/etc/hosts", se_linux_relabel=True))
         if container.termination_message_path not in taken:
             place = message_file(container.name, attempt)
             path = self.volumes.write_file(place, b"", 0o666)
-            mounts.append(Mount(str(path), container.termination_message_path))
+            target = container.termination_message_path
+            mounts.append(Mount(str(path), target, se_linux_relabel=True))
         return mounts
 
 

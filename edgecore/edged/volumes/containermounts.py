@@ -41,6 +41,7 @@ def container_mounts(
                 mount.read_only or place.read_only,
                 _propagation(mount, place, container),
                 recursive,
+                se_linux_relabel=place.own,
             )
         )
     return mounts

@@ -105,6 +105,19 @@ def test_what_lies_below_a_mount_is_read_only_too_where_the_runtime_can(given, w
     assert (made.read_only, made.recursive_read_only) == (True, found)
 
 
+def test_only_a_pods_own_files_get_its_se_linux_label(tmp_path):
+    volumes = PodVolumes(tmp_path / "volumes", "u-1")
+    shared = {"name": "host", "hostPath": {"path": str(tmp_path)}}
+    wanted = [{"name": "v", "mountPath": "/v"}, {"name": "host", "mountPath": "/host"}]
+    pod = make_pod(
+        containers=[container(volumeMounts=wanted)], volumes=[{"name": "v", "emptyDir": {}}, shared]
+    )
+    volumes.prepare(pod, volume_inputs())
+    made = container_mounts(volumes, pod.spec.containers[0], {})
+    assert {m.container_path: m.se_linux_relabel for m in made} == {"/v": True, "/host": False}
+    volumes.remove()
+
+
 def test_a_privileged_container_may_propagate_both_ways_but_not_a_sub_path(given):
     both = {"mountPath": "/x", "mountPropagation": "Bidirectional"}
     privileged = {"securityContext": {"privileged": True}}

@@ -225,6 +225,7 @@ class CloudHub:
             heartbeat_s=self._settings.heartbeat_s,
             window_frames=self._settings.window_frames,
             spread_s=self._spread_s,
+            horizon=self._surroundings.source.horizon,
             was_late=self._lag.was_late,
         )
         stream = _ServerStream(context)

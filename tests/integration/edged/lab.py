@@ -69,7 +69,7 @@ class Lab(Edge):
     async def skip(self, made, seconds):
         """Set the agent's clock ahead, and have it look at the pod: no test waits for a back-off."""
         self.ahead_s += seconds
-        made["metadata"]["annotations"] = {"skipped": str(self.ahead_s)}
+        made["metadata"].setdefault("annotations", {})["skipped"] = str(self.ahead_s)
         await self.put("Pod", made)
 
     async def delete(self, made, grace_s):

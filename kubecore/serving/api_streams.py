@@ -11,6 +11,7 @@ from kubecore.access.target import Target
 from kubecore.errors import ApiStatusError, bad_request, method_not_allowed, not_found, unknown_path
 from kubecore.kinds.registry import Registry
 from kubecore.serving.answers import refusal_of
+from kubecore.serving.messages import send_messages, wants_messages
 from kubecore.serving.upgrades import serve_upgrade
 from kubecore.storage.store import Object, Store
 from kubecore.streams.errors import KubeletAnswerError
@@ -117,6 +118,8 @@ class StreamApi:
         async with self._kubelets.request(endpoint, "GET", path, headers=_PLAIN) as answer:
             if answer.status != 200:
                 raise refusal_of(answer.status, await answer.content.read(CHUNK_BYTES))
+            if wants_messages(request):
+                return await send_messages(request, answer)
             response = web.StreamResponse(headers={"Content-Type": "text/plain"})
             return await _relay(request, response, answer)
 

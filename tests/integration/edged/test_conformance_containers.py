@@ -149,6 +149,7 @@ async def test_a_sub_path_that_leads_out_keeps_its_container_waiting_until_it_is
         pod["metadata"]["annotations"]["sub"] = "mine"
         await lab.skip(pod, 15)
         await lab.until(lambda: lab.log("mended") == ["file"], PATIENCE_S)
+        await lab.until(lambda: "running" in lab.state("mended"))
         assert refusal(lab, "up")
         pod["metadata"]["annotations"]["sub"] = "elsewhere"
         before = lab.of("mended")

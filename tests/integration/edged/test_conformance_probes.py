@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from synccore.messages import Op
+from tests.fakes.pods import pod_object
 from tests.integration.edged.lab import FOREVER, STUBBORN, deleted, shell
 
 pytestmark = [pytest.mark.containerd, pytest.mark.timeout(180)]
@@ -125,22 +126,34 @@ def counts(lab):
     return {s["name"]: s["restartCount"] for s in statuses}
 
 
-@pytest.mark.parametrize("kind", ["apps", "sidecars"])
-async def test_liveness_restarts_what_fails_and_nothing_else(lab, kind):
-    fields = {"restartPolicy": "Always"} if kind == "sidecars" else {}
-    *bad, unbegun = condemned("bad", 8100, **fields)
-    *good, held = spared("good", 8200, **fields)
-    apps, spec = [*bad, *good, unbegun, held], {}
-    if kind == "sidecars":
-        # One that has not started holds back all after it: the first can be only the last, the other an app.
-        apps, spec = [held, shell()], {"initContainers": [*bad, *good, unbegun]}
-        del held["restartPolicy"]
-    async with lab.pod(*apps, terminationGracePeriodSeconds=2, **spec):
-        names = [c["name"] for c in (*bad, unbegun)]
-        await lab.until(lambda: all(counts(lab).get(n, 0) >= 1 for n in names), PATIENCE_S)
-        asked = [c["name"] for c in good] + [held["name"]] * (kind == "apps")
-        await lab.quiet(lambda: [counts(lab)[name] for name in asked], 1.5)
-        assert {counts(lab)[name] for name in asked} == {0}
+async def test_liveness_restarts_the_app_containers_that_fail_and_no_other(lab):
+    bad, good = condemned("bad", 8100), spared("good", 8200)
+    async with lab.pod(*bad, *good, terminationGracePeriodSeconds=2):
+        await assert_restarted(lab, bad, good)
+
+
+async def test_liveness_restarts_the_sidecars_that_fail_and_no_other(lab):
+    sidecar = {"restartPolicy": "Always"}
+    *bad, unbegun = condemned("bad", 8100, **sidecar)
+    *good, held = spared("good", 8200, **sidecar)
+    # One that has not started holds back all after it: each of these two comes last in a pod of its own.
+    waits = pod_object("waits", "u-waits", [shell()], initContainers=[held])
+    sides = [*bad, *good, unbegun]
+    async with lab.pod(shell(), initContainers=sides, terminationGracePeriodSeconds=2):
+        await lab.put("Pod", waits)
+        await assert_restarted(lab, [*bad, unbegun], good)
+        status = lab.of(held["name"], "initContainerStatuses", "waits")
+        assert (status["started"], status["restartCount"]) == (False, 0)
+        assert lab.phase("waits") == "Pending"
+        await lab.gone("waits", "u-waits")
+
+
+async def assert_restarted(lab, bad, good):
+    names = [c["name"] for c in bad]
+    await lab.until(lambda: all(counts(lab).get(n, 0) >= 1 for n in names), PATIENCE_S)
+    asked = [c["name"] for c in good]
+    await lab.quiet(lambda: [counts(lab)[name] for name in asked], 1.5)
+    assert {counts(lab)[name] for name in asked} == {0}
 
 
 async def test_restarts_only_count_up_and_a_grace_of_the_probe_goes_before_that_of_the_pod(lab):
@@ -190,20 +203,21 @@ async def test_readiness_waits_for_its_delay_follows_startup_at_once_and_restart
         startupProbe=runs("true", initialDelaySeconds=1),
         readinessProbe={**runs("true"), "periodSeconds": 600},
     )
-    apps = [
-        delayed,
-        prompt,
-        shell(name="slow", readinessProbe=runs("sleep", "600", timeoutSeconds=1)),
-        web("away", 8301, "/cgi-bin/away"),
-    ]
-    async with lab.pod(*apps):
+    slow = shell(name="slow", readinessProbe=runs("sleep", "600", timeoutSeconds=1))
+    apps = [delayed, prompt, slow, web("away", 8301, "/cgi-bin/away")]
+    sides = [{**app, "name": f"side-{app['name']}"} for app in (prompt, slow)]
+    sides = [{**side, "restartPolicy": "Always"} for side in sides]
+    async with lab.pod(*apps, initContainers=sides):
         await lab.until(lambda: lab.of("prompt").get("ready"))
+        await lab.until(lambda: lab.of("side-prompt", "initContainerStatuses").get("ready"))
         await lab.until(lambda: lab.of("delayed").get("ready"))
         warning = f"Liveness probe warning: {REDIRECTED}"
         await lab.until(lambda: ("Warning", "ProbeWarning", warning) in lab.events())
         assert not lab.of("slow")["ready"]
+        assert not lab.of("side-slow", "initContainerStatuses")["ready"]
         assert not lab.ready()
-        assert lab.condition("Ready")["message"] == "containers with unready status: [slow]"
+        unready = "containers with unready status: [side-slow slow]"
+        assert lab.condition("Ready")["message"] == unready
         assert set(counts(lab).values()) == {0}
 
 

@@ -99,7 +99,7 @@ def test_a_collection_of_pods_is_deleted_by_its_label(kubectl):
     wait_until("all are gone", lambda: not names(kubectl, "conformance=collected"), LONG_S)
 
 
-def test_a_status_that_somebody_else_writes_is_taken(kubectl):
+def test_a_status_that_somebody_else_writes_is_taken_and_set_right_by_the_node(kubectl):
     kubectl.apply(labelled("patched", {"conformance": "patched"}, grace_s=1))
     running(kubectl, "patched")
     wrong = [{"type": kind, "status": "False"} for kind in ("Ready", "ContainersReady")]
@@ -116,6 +116,8 @@ def test_a_status_that_somebody_else_writes_is_taken(kubectl):
     )
     stated = {c["type"]: c["status"] for c in answer["status"]["conditions"]}
     assert (stated["Ready"], stated["ContainersReady"]) == ("False", "False")
+    running(kubectl, "patched")  # the node knows better
+    assert "reason" not in kubectl.get("pod", "patched")["status"]
     kubectl("patch", "pod", "patched", "--type=merge", "-p", '{"metadata":{"labels":{"a":"b"}}}')
     assert names(kubectl, "a=b") == {"patched"}
     kubectl.delete("pod", "patched")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from pathlib import Path
 
+from corekit.collector import expect_long_lives
 from corekit.daemon import run_daemon
 from corekit.errors import ConfigError
 from corekit.lifecycle import Component, run_components
@@ -104,8 +104,7 @@ async def serve(settings: KubecoreSettings, stop: asyncio.Event) -> None:
 
     Raises:  ConfigError: a setting, or the state file it names, cannot be used.
     """
-    # Most objects here live long; the default thresholds would walk all of them again and again.
-    gc.set_threshold(50_000, 20, 50)
+    expect_long_lives()
     try:
         await run_components(components(settings), stop)
     except StoreOpenError as exc:

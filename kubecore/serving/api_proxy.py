@@ -20,12 +20,12 @@ from kubecore.access.target import Target
 from kubecore.errors import bad_request, not_found, unknown_path
 from kubecore.kinds.registry import Registry
 from kubecore.serving.hijack import Hijacked, take_over
-from kubecore.serving.upgrades import join
+from kubecore.serving.upgrades import join, joined
 from kubecore.storage.store import Object, Store
 from kubecore.streams.forwarding import Forwarded, forwarded
 from kubecore.streams.html_links import rewrite_links, unzipped
 from kubecore.streams.kubelet import ANSWER_S, KubeletClient, endpoint_of, head, parse_head
-from kubecore.streams.pipes import CHUNK_BYTES, Pipe, splice
+from kubecore.streams.pipes import CHUNK_BYTES, Pipe
 from kubecore.streams.proxying import (
     PodPort,
     ProxyName,
@@ -213,11 +213,7 @@ async def _upgrade(
         status, given = parse_head(raw)
         if status != 101:
             return await _refused(status, given, reader)
-        client = take_over(request, given)
-        try:
-            await splice(client, Pipe(reader, writer))
-        finally:
-            client.writer.close()
+        await joined(take_over(request, given), Pipe(reader, writer))
         return Hijacked()
     finally:
         writer.close()

@@ -52,13 +52,18 @@ def rate(world: World, seconds: float, forms: Sequence[str]) -> tuple[list[Figur
         prefix = f"rate-{form}"
         world.put_devices(prefix, DEVICES, PROPERTIES)
         world.settle(prefix, DEVICES, PROPERTIES)
-        before = world.edge_rss_mib()
-        sent = world.load(form, prefix=prefix, seconds=seconds, devices=DEVICES, props=PROPERTIES)
-        lag_s = world.wait_newest(prefix, sent["newest"], since_s=sent["ended_s"])
+        with world.watching() as watch:
+            sent = world.load(
+                form, prefix=prefix, seconds=seconds, devices=DEVICES, props=PROPERTIES
+            )
+            lag_s = world.wait_newest(prefix, sent["newest"], since_s=sent["ended_s"])
         took_s = sent["ended_s"] - sent["begun_s"] + lag_s
         name = FORMS[form]
         figures.append(Figure(name, sent["count"] / took_s, "values/s"))
-        memory = f"edgecore {before:.0f} MiB before, {world.edge_rss_mib():.0f} MiB after"
+        memory = (
+            f"edgecore {watch.before_mib:.0f} MiB before, {watch.most_mib:.0f} MiB at most, "
+            f"{world.edge_rss_mib():.0f} MiB after, {watch.cpu_s / sent['count'] * 1e6:.2f} µs of CPU a value"
+        )
         notes.append(
             f"{name}: {sent['count']:,} values in {took_s:.1f} s, all newest right {lag_s:.1f} s after the last; "
             f"{memory}; publishers' pace {sent['count'] / (sent['ended_s'] - sent['begun_s']):,.0f}/s"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
 import re
 import shutil
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +33,15 @@ HERE = Path(__file__).parent
 READY_S = 60.0
 DEVICES = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices"
 MODELS = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devicemodels"
+
+
+@dataclass
+class Watch:
+    """What edgecore used while it was watched."""
+
+    before_mib: float
+    most_mib: float
+    cpu_s: float = 0.0
 
 
 class World:
@@ -192,6 +207,30 @@ class World:
     def edge_rss_mib(self) -> float:
         """Return edgecore's resident memory."""
         return rss_bytes(self._processes["edgecore"].pid) / MIB
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """Watch edgecore's memory and CPU time until left."""
+        before_mib, before_s, done = self.edge_rss_mib(), self._edge_cpu_s(), threading.Event()
+        watch = Watch(before_mib, before_mib)
+
+        def look() -> None:
+            while not done.wait(0.1):
+                watch.most_mib = max(watch.most_mib, self.edge_rss_mib())
+
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(look)
+            try:
+                yield watch
+            finally:
+                done.set()
+                looking.result()
+                watch.cpu_s = self._edge_cpu_s() - before_s
+
+    def _edge_cpu_s(self) -> float:
+        stat = Path(f"/proc/{self._processes['edgecore'].pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def restart_edge(self, last_device: str) -> float:
         """End the agent and start it; return the seconds until it serves `last_device`."""

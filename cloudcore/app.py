@@ -86,6 +86,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             fence=fence,
             samples=fanout,
             watcher=proxy,
+            gate=controller.revocations,
             asks=AskRouter(
                 {
                     tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer,

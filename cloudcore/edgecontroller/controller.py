@@ -31,6 +31,7 @@ from cloudcore.edgecontroller.references import (
     services_of,
     volume_of,
 )
+from cloudcore.edgecontroller.revocations import Revocations
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informer, Informers
 from cloudcore.kube.projection import Record, project, project_body
@@ -101,6 +102,7 @@ class EdgeController:
         self._services = informers.of(SERVICES, shrink=partial(project_body, SERVICES))
         self._classes = informers.of(RUNTIME_CLASSES)
         self._metas = {kind: informers.of(resource) for kind, resource in FETCHED.items()}
+        self.revocations = Revocations(client, self._metas[CONFIG_MAPS.kind], settings)
 
     async def __aenter__(self) -> Self:
         self._nodes.subscribe(_Handler(self._node_changed, self._node_gone))
@@ -128,7 +130,9 @@ class EdgeController:
             await informer.wait_synced()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._fetcher.run(), name="body fetcher")
+            group.create_task(self.revocations.run(), name="revocations")
             await self._fetcher.wait_idle()
+            await self.revocations.wait_known()
             self._ready = True
             logger.info(
                 "records known", extra={"pods": len(self._pods), "devices": len(self._devices)}

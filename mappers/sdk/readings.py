@@ -11,14 +11,14 @@ from typing import Any
 import grpc
 
 from mappers.sdk.errors import EdgeLostError
-from mappers.sdk.outbox import BatchWriter
+from mappers.sdk.outbox import BatchWriter, Reading
 
 ANSWER_TIMEOUT_S = 30.0
 # edgecore stores one batch while the next is on its way.
 MAX_UNANSWERED = 4
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
-Readings = list[tuple[str, str, int, str]]
+Readings = list[Reading]
 
 
 class NoStreamsError(Exception):
@@ -26,7 +26,7 @@ class NoStreamsError(Exception):
 
 
 class ReadingStream:
-    """One call. Shapes: readings: device, property, time in Unix ms, text."""
+    """One call. Shapes: readings: all numbers, or all texts."""
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub

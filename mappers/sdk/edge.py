@@ -213,7 +213,9 @@ class EdgeClient:
             await self._tell_newest(readings)
             return None
         try:
-            self._note_refused(await stream.send(readings))
+            untold_count = self.outbox.untold_count
+            self._note_refused(await stream.send(readings, untold_count))
+            self.outbox.untold_count -= untold_count  # more may have come meanwhile
         except NoStreamsError:
             await self._without_streams(stream)
             return None

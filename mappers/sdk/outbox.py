@@ -15,6 +15,7 @@ MAX_WAITING = 65_536
 # One message: far below gRPC's 4 MiB, even if every value is a text of a few hundred bytes.
 MAX_BATCH = 4_096
 MAX_BATCH_BYTES = 1 << 20
+MAX_COUNT = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,12 @@ class Reading(NamedTuple):
 class Outbox:
     """Bounded. Shapes: a device is "namespace/name".
 
-    `overtaken_count`: readings that a newer one of their property replaced before they were sent.
+    `overtaken_count`: readings that a newer one of their property replaced before they were sent; `untold_count`:
+    those that edgecore has not been told of.
     """
 
     overtaken_count: int = 0
+    untold_count: int = 0
     observed: dict[str, dict[str, Observed]] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     _rows: list[Reading] = field(default_factory=list)
@@ -82,10 +85,10 @@ class Outbox:
 
     def _keep_newest(self) -> None:
         newest = {row[:2]: row for row in self._rows}
-        self.overtaken_count += len(self._rows) - len(newest)
         # Should every property have one, the oldest go: a mapper with so many needs more than one process.
         kept = sorted(newest.values(), key=lambda row: row.time_ms)[-MAX_WAITING:]
-        self.overtaken_count += len(newest) - len(kept)
+        self.overtaken_count += len(self._rows) - len(kept)
+        self.untold_count += len(self._rows) - len(kept)
         self._rows = kept
 
 
@@ -116,8 +119,10 @@ class BatchWriter:
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, str], int] = {}
 
-    def encode(self, readings: Sequence[Reading]) -> readings_pb2.ReadingBatch:
-        """Return the message. Shapes: readings: all numbers, or all texts."""
+    def encode(
+        self, readings: Sequence[Reading], overtaken_count: int = 0
+    ) -> readings_pb2.ReadingBatch:
+        """Return the message. Shapes: readings: all numbers, or all texts; the count: since the last message."""
         devices, props, times, values = zip(*readings, strict=True)
         keys = list(zip(devices, props, strict=True))
         named = [key for key in dict.fromkeys(keys) if key not in self._numbers]
@@ -127,6 +132,7 @@ class BatchWriter:
             named=[readings_pb2.Series(device=d, property=p) for d, p in named],
             series=_little(array("I", map(self._numbers.__getitem__, keys))),
             times_ms=_little(array("q", times)),
+            overtaken=min(overtaken_count, MAX_COUNT),
         )
         if isinstance(values[0], float):
             batch.numbers = _little(array("d", values))

@@ -34,9 +34,10 @@ class ReadingStream:
         self._writer = BatchWriter()
         self._sent: deque[Readings] = deque()
 
-    async def send(self, readings: Readings) -> str:
+    async def send(self, readings: Readings, overtaken_count: int = 0) -> str:
         """Send a batch once few are unanswered; return what edgecore says of an earlier one, "" if nothing.
 
+        Shapes:  overtaken_count: readings that were given up since the last batch.
         Raises:  EdgeLostError, NoStreamsError: what was not answered is in `unanswered()`.
         """
         self._sent.append(readings)
@@ -44,7 +45,7 @@ class ReadingStream:
         async with _translated():
             if self._call is None:
                 self._call = self._stub.Stream()
-            await self._call.write(self._writer.encode(readings))
+            await self._call.write(self._writer.encode(readings, overtaken_count))
             while len(self._sent) > MAX_UNANSWERED:
                 problem = await self._answer() or problem
         return problem

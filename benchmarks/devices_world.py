@@ -212,7 +212,7 @@ class World:
         client.max_queued_messages_set(0)
         client.max_inflight_messages_set(0)
         client.on_message = lambda _c, _u, message: (
-            None if b'"code"' in message.payload else served.add(message.topic.split("/")[5])
+            None if b'"code"' in message.payload else served.add(message.topic.split("/")[4])
         )
         client.connect("127.0.0.1", self._port)
         client.subscribe("$hw/events/device/default/+/twin/get/result", 1)

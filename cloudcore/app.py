@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 
@@ -28,6 +27,7 @@ from cloudcore.settings import CloudSettings
 from cloudcore.valuestream.access import Gate
 from cloudcore.valuestream.mqtt import MqttSink
 from cloudcore.valuestream.server import ValueServer
+from corekit.collector import expect_long_lives
 from corekit.daemon import run_daemon
 from corekit.lifecycle import run_components
 from synccore.codec import COMPILED
@@ -43,8 +43,7 @@ def main() -> int:
 
 async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     """Run all components until `stop` is set."""
-    # Most objects here live long; the default thresholds would walk all of them again and again.
-    gc.set_threshold(50_000, 20, 10)
+    expect_long_lives()
     logger.info("cloudcore: starting", extra={"codec": "compiled" if COMPILED else "python"})
     endpoint = await asyncio.to_thread(load_endpoint, settings.kube.kubeconfig)
     # Leases have connections of their own: heartbeats must not wait behind the writes of a thousand pods.

@@ -91,6 +91,7 @@ class LeafDevice:
     def __init__(self, port: int, device_id: str, *, node: str = "edge-1") -> None:
         self.prefix = f"$hw/events/device/{device_id}"
         self.node_prefix = f"$hw/events/node/{node}"
+        self.port = port
         self._client = aiomqtt.Client("127.0.0.1", port)
 
     async def __aenter__(self) -> Self:

@@ -46,7 +46,7 @@ def watch_twin(
     """Print every value of devices as it is reported, until Ctrl-C."""
     calls = kubectl(context)
     spoken = _printer(output)
-    access = _access(calls, server, ca_file)
+    access = find_stream(calls, server, ca_file)
     names = [f"{_namespace(calls, namespace)}/{device}" for device in devices]
     if access is None:
         typer.echo(
@@ -79,7 +79,7 @@ def show_history(
 ) -> None:
     """Print the values of a property that are kept, oldest first. Its `history.keepSeconds` says for how long."""
     calls, span_s, spoken = kubectl(context), parse_span(since, "--since"), _printer(output)
-    access = _access(calls, server, ca_file)
+    access = find_stream(calls, server, ca_file)
     if access is None:
         fail("nothing says where the value stream is: --server HOST:PORT", USAGE)
     since_ms = int((time.time() - span_s) * 1000)
@@ -99,10 +99,14 @@ def show_history(
 
 def text_line(reading: Reading) -> str:
     """Return a value as a line for people."""
-    moment = dt.datetime.fromtimestamp(reading.time_ms / 1000, dt.UTC)
     value = str(reading.value).lower() if isinstance(reading.value, bool) else reading.value
-    stamp = moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
-    return f"{stamp}  {reading.device}  {reading.property}  {value}"
+    return f"{spoken_time(reading.time_ms)}  {reading.device}  {reading.property}  {value}"
+
+
+def spoken_time(time_ms: int) -> str:
+    """Return a time as it stands before a value."""
+    moment = dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
 
 
 def json_line(reading: Reading) -> str:
@@ -132,7 +136,8 @@ def _printer(output: str) -> _Printer:
     return _Printer(as_json=output == "json")
 
 
-def _access(calls: Kubectl, server: str, ca_file: str) -> Access | None:
+def find_stream(calls: Kubectl, server: str, ca_file: str) -> Access | None:
+    """Return how to reach the value stream, None if nothing says it; end with status 2 if it cannot be."""
     try:
         access = find_access(calls, server)
         return access._replace(ca=read_pem(ca_file)) if access and ca_file else access

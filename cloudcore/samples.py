@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloudcore import metrics
 from cloudcore.seams import SampleOrigin, SampleSink
+from cloudcore.valuestream.seen import LastSeen, without_presence
 from synccore.series import Readings
 
 
@@ -13,8 +14,9 @@ class SampleFanout:
     A subscriber that must not slow the nodes down keeps what it is given and returns at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seen: LastSeen | None = None) -> None:
         self._subscribers: list[SampleSink] = []
+        self._seen = seen
 
     def subscribe(self, subscriber: SampleSink) -> None:
         """Hand `subscriber` every block from now on."""
@@ -25,7 +27,12 @@ class SampleFanout:
         self._subscribers.remove(subscriber)
 
     async def take(self, origin: SampleOrigin, readings: Readings) -> None:
-        """Return when every subscriber has the readings."""
+        """Return when every subscriber has the readings; signs of life are kept from them."""
+        if self._seen is not None:
+            self._seen.note(readings)
+        readings = without_presence(readings)
+        if not len(readings):
+            return
         metrics.sample_blocks.inc()
         metrics.samples.inc(len(readings))
         for subscriber in tuple(self._subscribers):

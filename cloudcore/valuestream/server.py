@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,8 @@ from cloudcore.samples import SampleFanout
 from cloudcore.settings import HubSettings, ValueSettings
 from cloudcore.valuestream.access import Caller, Gate, caller_of
 from cloudcore.valuestream.history import History
+from cloudcore.valuestream.messages import Listener, MessageHub
+from cloudcore.valuestream.seen import LastSeen
 from cloudcore.valuestream.subscription import MAX_VALUES, Subscription, Wanted, to_wire
 from corekit.errors import SETTINGS, ConfigError
 from synccore.pb import values_pb2, values_pb2_grpc
@@ -41,9 +44,12 @@ class ValueServer:
         fanout: SampleFanout,
         history: History,
         gate: Gate,
+        messages: MessageHub | None = None,
+        seen: LastSeen | None = None,
     ) -> None:
         self._settings, self._hub = settings, hub
         self._fanout, self._history, self._gate = fanout, history, gate
+        self._messages, self._seen = messages or MessageHub(), seen
         self._server: Any = None
 
     async def __aenter__(self) -> Self:
@@ -113,14 +119,62 @@ class ValueServer:
             part = kept[start : start + MAX_VALUES]
             yield values_pb2.Batch(values=[to_wire(series, t, v) for t, v in part])
 
+    async def seen(self, devices: Sequence[str], context: Any) -> values_pb2.SeenReply:
+        """Return when devices were heard last."""
+        if problem := _bad_names(devices):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        await self._admit(context, devices, "get")
+        known = self._seen.of(devices) if self._seen else ()
+        return values_pb2.SeenReply(
+            sightings=[values_pb2.Sighting(device=d, time_ms=t) for d, t in known]
+        )
+
+    async def messages(
+        self, nodes: Sequence[str], context: Any
+    ) -> AsyncIterator[values_pb2.MessageBatch]:
+        """Yield what programs at these nodes upload until the caller ends the call or loses the right to see it."""
+        if len(nodes) > MAX_DEVICES:
+            many = f"{len(nodes)} nodes; there must be at most {MAX_DEVICES}"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, many)
+        caller = await self._caller(context)
+        await self._check_messages(context, caller, nodes)
+        listener = Listener(nodes)
+        self._messages.subscribe(listener)
+        loop = asyncio.get_running_loop()
+        checked_s = loop.time()
+        try:
+            while True:
+                batch = None
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RECHECK_S):
+                        batch = await listener.batch()
+                if loop.time() - checked_s >= RECHECK_S:
+                    await self._check_messages(context, caller, nodes)
+                    checked_s = loop.time()
+                if batch is not None:
+                    yield batch
+        finally:
+            self._messages.unsubscribe(listener)
+
+    async def _check_messages(self, context: Any, caller: Caller, nodes: Sequence[str]) -> None:
+        for node in nodes or [""]:
+            if not await self._gate.allows_messages(caller, node):
+                what = f"messages of node {node}" if node else "messages of all nodes"
+                refusal = f"user {caller.name!r} may not watch {what} (nodes/messages)"
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+
     async def _admit(self, context: Any, devices: Sequence[str], verb: str) -> Caller:
+        caller = await self._caller(context)
+        await self._check(context, caller, devices, verb)
+        return caller
+
+    async def _caller(self, context: Any) -> Caller:
         caller = caller_of(context.auth_context())
         if caller is None:
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED, "the client certificate names no user"
             )
             raise AssertionError("abort raises")
-        await self._check(context, caller, devices, verb)
         return caller
 
     async def _check(self, context: Any, caller: Caller, devices: Sequence[str], verb: str) -> None:
@@ -142,6 +196,15 @@ class _Servicer(values_pb2_grpc.ValuesServicer):
 
     async def History(self, request: Any, context: Any) -> AsyncIterator[values_pb2.Batch]:  # noqa: N802
         async for batch in self._server.history(request, context):
+            yield batch
+
+    async def Seen(self, request: Any, context: Any) -> values_pb2.SeenReply:  # noqa: N802
+        return await self._server.seen(list(request.devices), context)
+
+    async def Messages(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> AsyncIterator[values_pb2.MessageBatch]:
+        async for batch in self._server.messages(list(request.nodes), context):
             yield batch
 
 

@@ -285,6 +285,8 @@ class DeviceTwin:
         self._twins.update(batch.twins)
         self._timing.note(batch, asyncio.get_running_loop().time())
         self._streamer.put(batch.streamed)
+        if unseen := batch.streamed.heard(batch.heard, batch.now_ms):
+            self._streamer.put_presence(unseen, batch.now_ms)
         for answer in batch.answers:
             self._bus.publish(answer.topic, answer.payload)
         for device_id, changes in batch.changes.items():
@@ -354,6 +356,7 @@ class DeviceTwin:
         self._announcer.forget(device_id)
         self._timing.forget(device_id)
         self._pace.forget(device_id)
+        self._streamer.forget(device_id)
 
     def _stored(self) -> None:
         self._backoff.reset()

@@ -13,7 +13,7 @@ from corekit.logs import RepeatedFault
 from edgecore.eventbus import topics
 from edgecore.eventbus.access import AGENT
 from edgecore.eventbus.coalescing import coalesce
-from edgecore.eventbus.inbox import Arrived, Inbox
+from edgecore.eventbus.inbox import MAX_MESSAGES, Arrived, Inbound, Inbox
 from edgecore.eventbus.link import (
     BrokerAddress,
     BrokerLostError,
@@ -47,6 +47,8 @@ class EventBus:
         self._session = Session(f"armadillo-{node_name}", modern=not self._embedded)
         self._topics = topics.subscriptions(node_name)
         self._inbox = Inbox(coalesce)
+        # Of these every one counts: none is merged, and no topic has a share of its own.
+        self._uploads = Inbox(max_of_source=MAX_MESSAGES)
         self._link: Link | None = None
         self._backoff = Backoff(BACKOFF_MIN_S, settings.reconnect_max_s)
         self._fault = RepeatedFault(logger, f"mqtt broker {_spoken(self._address)}")
@@ -73,6 +75,14 @@ class EventBus:
         """Wait for messages, or for a new connection; return up to `limit` messages."""
         return await self._inbox.take(limit)
 
+    async def receive_uploads(self, limit: int = 512) -> list[Inbound]:
+        """Wait for messages that go to the cloud as they are; return up to `limit`."""
+        return (await self._uploads.take(limit)).messages
+
+    def put(self, message: Inbound) -> None:
+        """Take a message that came in, for who it concerns."""
+        (self._uploads if topics.is_upload(message.topic) else self._inbox).put(message)
+
     def publish(self, topic: str, payload: bytes) -> bool:
         """Send one message at QoS 1; False if it was not taken and will not be sent."""
         if self._link is None:
@@ -86,9 +96,7 @@ class EventBus:
         """Stay connected until cancelled."""
         while True:
             try:
-                async with open_link(
-                    self._address, self._session, self._topics, self._inbox
-                ) as link:
+                async with open_link(self._address, self._session, self._topics, self) as link:
                     await self._serve(link)
             except BrokerLostError as exc:
                 if isinstance(exc, UnsupportedProtocolError):

@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from corekit.errors import SETTINGS, ConfigError, TransportError
-from edgecore.eventbus.inbox import Inbound, Inbox
+from edgecore.eventbus.inbox import Inbound
 
 # In flight to us before the broker queues, and then drops (mosquitto: after 1,000 more): a burst of some
 # seconds, which waits in the inbox as about 10 MiB.
@@ -55,6 +55,13 @@ class BrokerAddress(NamedTuple):
     port: int
     user: str | None = None
     password: str | None = None
+
+
+class Taker(Protocol):
+    """Who gets what comes in."""
+
+    def put(self, message: Inbound) -> None:
+        """Take one message; never waits."""
 
 
 class Session(NamedTuple):
@@ -136,7 +143,7 @@ class Link:
 
 @contextlib.asynccontextmanager
 async def open_link(
-    address: BrokerAddress, session: Session, topics: Sequence[str], inbox: Inbox
+    address: BrokerAddress, session: Session, topics: Sequence[str], inbox: Taker
 ) -> AsyncIterator[Link]:
     """Connect and subscribe; messages go to `inbox`.
 
@@ -195,7 +202,7 @@ def _refuse_denied(topics: Sequence[str], granted: Sequence[object]) -> None:
 class _Handoff(asyncio.Queue[aiomqtt.Message]):
     """The queue that aiomqtt asks for: passes each message on, and never has one to give back."""
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Taker) -> None:
         super().__init__()
         self.link: Link | None = None
         self._inbox = inbox

@@ -16,7 +16,9 @@ from cloudcore.seams import SampleOrigin
 from cloudcore.settings import HubSettings, MqttSinkSettings, ValueSettings
 from cloudcore.valuestream.access import Gate
 from cloudcore.valuestream.history import MAX_OF_SERIES, History
+from cloudcore.valuestream.messages import MessageHub
 from cloudcore.valuestream.mqtt import MqttSink, messages
+from cloudcore.valuestream.seen import LastSeen
 from cloudcore.valuestream.server import ValueServer
 from cloudcore.valuestream.subscription import MAX_WAITING, Subscription, Wanted
 from corekit.errors import ConfigError
@@ -52,8 +54,10 @@ class Reviews:
 
 class Site:
     def __init__(self, folder):
-        self.folder, self.reviews, self.fanout = folder, Reviews(), SampleFanout()
+        self.folder, self.reviews = folder, Reviews()
         self.devices, self.models = Informer(DEVICES), Informer(DEVICE_MODELS)
+        self.seen, self.messages = LastSeen(self.devices, lambda: NOW_S), MessageHub()
+        self.fanout = SampleFanout(self.seen)
         self.history = History(self.devices, self.models, lambda: NOW_S)
         self.authority = Authority(folder, "test")
         self.port = free_port()
@@ -96,15 +100,27 @@ async def site(folder):
         key_file=str(server.key_file),
         client_ca_file=str(made.authority.pair.cert_file),
     )
-    async with ValueServer(
-        settings, hub, fanout=made.fanout, history=made.history, gate=Gate(made.reviews)
-    ) as component:
+    made.server = component = ValueServer(
+        settings,
+        hub,
+        fanout=made.fanout,
+        history=made.history,
+        gate=Gate(made.reviews),
+        messages=made.messages,
+        seen=made.seen,
+    )
+    async with component:
         task = asyncio.create_task(component.run())
         try:
             yield made
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+
+def device_object(uid="u-1"):
+    """The lamp as the API server has it."""
+    return read_object("Device", json.dumps(lamp(uid=uid)).encode())
 
 
 async def subscribed(made, count=2):

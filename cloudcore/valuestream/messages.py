@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -118,6 +119,8 @@ class MessageHub:
     def __init__(self, broker: MessageBroker | None = None) -> None:
         self._broker = broker
         self._listeners: list[Listener] = []
+        # First come, first handed on; weak: a lock lives as long as somebody holds or awaits it.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._unheard = RepeatedFault(
             logger, "messages of nodes go nowhere: mqtt_sink.url is empty and nobody listens"
         )
@@ -142,7 +145,9 @@ class MessageHub:
         for listener in self._listeners:
             listener.put(message)
         if self._broker is not None:
-            await self._broker.publish(message)
+            turn = self._turns.setdefault(node, asyncio.Lock())
+            async with turn:
+                await self._broker.publish(message)
         elif not self._listeners:
             metrics.reports.labels(KIND, "dropped").inc()
             self._unheard.failed(f"{node}: {message.topic[:200]}")

@@ -155,3 +155,7 @@ async def test_a_message_waits_for_the_link_and_for_the_operators_broker_and_com
                     "armadillo/messages/edge-1/app/user/x",
                     b"\xff",
                 )
+                for number in range(100):
+                    await client.publish("app/user/y", str(number), qos=1)
+                seen = [int((await anext(operator.messages)).payload) for _ in range(100)]
+                assert seen == list(range(100))

@@ -35,7 +35,6 @@ def _column(name: str, path: str, *, kind: str = "string", priority: int = 0) ->
 
 MODEL_COLUMNS = [
     _column("Protocol", ".spec.protocol"),
-    _column("Properties", ".spec.properties[*].name", priority=1),
     _AGE,
 ]
 DEVICE_COLUMNS = [
@@ -53,8 +52,6 @@ DEVICE_COLUMNS = [
 MIRROR_COLUMNS = [
     _column("State", ".status.state"),
     _column("Last online", ".status.lastOnlineTime", kind="date"),
-    _column("Properties", ".status.twins[*].propertyName", priority=1),
-    _column("Reported", ".status.twins[*].reported.value", priority=1),
     _AGE,
 ]
 

@@ -171,7 +171,7 @@ async def test_a_device_that_refuses_a_value_says_so_in_its_twin(tmp_path):
         await site.until(reported("refuse", "fault"))
         await site.hold(pump({"fault": "refuse", "speed": "7"}))
         await site.until(lambda s: s.get("speed", {}).get("phase") == "Rejected")
-        assert "refuses everything" in (await site.status())["speed"]["message"]
+        assert (await site.status())["speed"]["message"] == "refuses everything, as it was told to"
 
 
 async def test_a_wrong_configuration_is_unhealthy_and_disturbs_no_other_device(tmp_path):

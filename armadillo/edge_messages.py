@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from armadillo.edge_devices import REFUSED, USAGE, fail, kubectl
-from armadillo.edge_values import Authority, Output, Server, find_stream, spoken_time
+from armadillo.edge_values import Authority, Server, find_stream, spoken_time
 from armadillo.valueclient import Message, ValueStreamError, messages
 
 
@@ -18,7 +18,9 @@ def watch_messages(
     nodes: Annotated[list[str] | None, typer.Argument(metavar="[NODE]...")] = None,
     server: Server = "",
     ca_file: Authority = "",
-    output: Output = "text",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="text or json: one object a line.")
+    ] = "text",
 ) -> None:
     """Print every message that is uploaded at nodes, or at all of them, until Ctrl-C."""
     if output not in ("text", "json"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from cloudcore.edgecontroller import nodefacts, tokens
 from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
 from cloudcore.edgecontroller.reports import NodeApi
 from cloudcore.edgecontroller.upstream import NodeReports
+from cloudcore.history.keeper import History
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informers
 from cloudcore.kube.kubeconfig import load_endpoint
@@ -27,11 +27,11 @@ from cloudcore.samples import SampleFanout
 from cloudcore.seams import ReportSink
 from cloudcore.settings import CloudSettings
 from cloudcore.valuestream.access import Gate
-from cloudcore.valuestream.history import History
 from cloudcore.valuestream.messages import MessageBroker, MessageHub
 from cloudcore.valuestream.mqtt import MqttSink
 from cloudcore.valuestream.seen import LastSeen
 from cloudcore.valuestream.server import ValueServer
+from corekit.collector import expect_long_lives
 from corekit.daemon import run_daemon
 from corekit.lifecycle import Component, run_components
 from synccore.codec import COMPILED
@@ -47,8 +47,7 @@ def main() -> int:
 
 async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     """Run all components until `stop` is set."""
-    # Most objects here live long; the default thresholds would walk all of them again and again.
-    gc.set_threshold(50_000, 20, 10)
+    expect_long_lives()
     logger.info("cloudcore: starting", extra={"codec": "compiled" if COMPILED else "python"})
     endpoint = await asyncio.to_thread(load_endpoint, settings.kube.kubeconfig)
     # Leases have connections of their own: heartbeats must not wait behind the writes of a thousand pods.
@@ -80,10 +79,16 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 )
             ]
         seen = LastSeen(informers.of(DEVICES), time.time)
-        fanout = SampleFanout(seen)
+        fanout = SampleFanout(seen.note)
         broker = MessageBroker(settings.mqtt_sink) if settings.mqtt_sink.url else None
         messages = MessageHub(broker)
-        history = History(informers.of(DEVICES), informers.of(DEVICE_MODELS), time.time)
+        history = History(
+            settings.values,
+            fanout,
+            devices=informers.of(DEVICES),
+            models=informers.of(DEVICE_MODELS),
+            clock=time.time,
+        )
         values = ValueServer(
             settings.values,
             settings.hub,
@@ -119,6 +124,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 controller,
                 devices,
                 *mirrors,
+                history,
                 values,
                 *sinks,
                 proxy,

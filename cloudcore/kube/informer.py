@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
@@ -15,6 +14,7 @@ from cloudcore.kube.history import History
 from cloudcore.kube.reflector import Reflector
 from cloudcore.kube.resources import KubeObject, Resource
 from cloudcore.settings import KubeSettings
+from corekit.collector import settle
 from synccore.messages import ObjectKey
 
 
@@ -142,8 +142,7 @@ class Informers:
         """Take what was listed out of the garbage collector's rounds: it stays, and walking it costs a third of a core."""
         for informer in self._informers.values():
             await informer.wait_synced()
-        gc.collect()
-        gc.freeze()
+        settle()
 
     async def run(self) -> None:
         """List and watch until cancelled."""

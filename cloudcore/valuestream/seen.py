@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator
-from itertools import compress
-from typing import cast
 
 from cloudcore.devicecontroller.seams import Cache
 from cloudcore.kube.resources import KubeObject
 from cloudcore.valuestream.subscription import Wanted
 from synccore.messages import ObjectKey
 from synccore.samples import newest
-from synccore.series import PRESENCE, Readings
+from synccore.series import Readings
 
 # More come only from nodes that name devices which are not there; those are dropped then, and never shown.
 MAX_KNOWN = 100_000
@@ -61,19 +58,3 @@ class LastSeen:
     def _exists(self, device: str) -> bool:
         namespace, _, name = device.partition("/")
         return self._devices.get(ObjectKey("Device", namespace, name)) is not None
-
-
-def without_presence(readings: Readings) -> Readings:
-    """Return the readings that are values; the same object if all are."""
-    is_value = [name.property != PRESENCE for name in readings.names]
-    if all(is_value):
-        return readings
-    kept = [is_value[place] for place in readings.series]
-    values = readings.values
-    left = compress(values, kept)
-    return Readings(
-        readings.names,
-        array("I", compress(readings.series, kept)),
-        array("q", compress(readings.times, kept)),
-        array("d", cast("Iterable[float]", left)) if isinstance(values, array) else list(left),
-    )

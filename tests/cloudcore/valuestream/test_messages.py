@@ -1,7 +1,6 @@
 """Messages that nodes upload: who sees which, at which pace, and what is no message."""
 
 import asyncio
-import json
 
 import grpc
 import pytest
@@ -81,27 +80,9 @@ async def test_a_large_backlog_comes_in_several_batches():
     assert counts == [4, 4]
 
 
-class Allowing:
-    """The API server's answers about nodes/messages: only these (user, node)."""
-
-    def __init__(self, *allowed):
-        self.allowed = set(allowed)
-
-    async def post(self, path, body):
-        spec = json.loads(body)["spec"]
-        what = spec["resourceAttributes"]
-        assert (what["group"], what["resource"], what["subresource"], what["verb"]) == (
-            "",
-            "nodes",
-            "messages",
-            "watch",
-        )
-        return json.dumps({"status": {"allowed": (spec["user"], what["name"]) in self.allowed}})
-
-
 async def test_who_may_watch_the_messages_of_a_node_gets_them_and_no_others(tmp_path):
     async with site(tmp_path) as made, made.stub("ann") as stub:
-        made.server._gate._api = Allowing(("ann", "edge-1"))
+        made.reviews.allowed.add(("ann", "watch", "nodes/messages", "edge-1"))
         call = stub.Messages(values_pb2.MessagesRequest(nodes=["edge-1"]))
         first = asyncio.ensure_future(call.read())
         while not made.messages._listeners:

@@ -26,7 +26,7 @@ class Seeing:
         self.devices = Informer(DEVICES)
         self.devices.upsert(device_object())
         self.seen = LastSeen(self.devices, lambda: NOW_S)
-        self.fanout, self.samples = SampleFanout(self.seen), FakeSamples()
+        self.fanout, self.samples = SampleFanout(self.seen.note), FakeSamples()
         self.fanout.subscribe(self.samples)
 
     async def take(self, *rows, device=LAMP):

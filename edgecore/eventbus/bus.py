@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from corekit.backoff import Backoff
@@ -49,6 +50,7 @@ class EventBus:
         self._inbox = Inbox(coalesce)
         # Of these every one counts: none is merged, and no topic has a share of its own.
         self._uploads = Inbox(max_of_source=MAX_MESSAGES)
+        self._sorter = _Sorter(self._inbox, self._uploads)
         self._link: Link | None = None
         self._backoff = Backoff(BACKOFF_MIN_S, settings.reconnect_max_s)
         self._fault = RepeatedFault(logger, f"mqtt broker {_spoken(self._address)}")
@@ -67,6 +69,11 @@ class EventBus:
         return self._inbox.coalesced_count
 
     @property
+    def waiting_bytes(self) -> int:
+        """Payloads that nobody has taken yet."""
+        return self._inbox.waiting_bytes + self._uploads.waiting_bytes
+
+    @property
     def connected(self) -> bool:
         """Whether the broker is reached now."""
         return self._link is not None
@@ -78,10 +85,6 @@ class EventBus:
     async def receive_uploads(self, limit: int = 512) -> list[Inbound]:
         """Wait for messages that go to the cloud as they are; return up to `limit`."""
         return (await self._uploads.take(limit)).messages
-
-    def put(self, message: Inbound) -> None:
-        """Take a message that came in, for who it concerns."""
-        (self._uploads if topics.is_upload(message.topic) else self._inbox).put(message)
 
     def publish(self, topic: str, payload: bytes) -> bool:
         """Send one message at QoS 1; False if it was not taken and will not be sent."""
@@ -96,7 +99,9 @@ class EventBus:
         """Stay connected until cancelled."""
         while True:
             try:
-                async with open_link(self._address, self._session, self._topics, self) as link:
+                async with open_link(
+                    self._address, self._session, self._topics, self._sorter
+                ) as link:
                     await self._serve(link)
             except BrokerLostError as exc:
                 if isinstance(exc, UnsupportedProtocolError):
@@ -122,6 +127,37 @@ class EventBus:
             await link.wait_lost()
         finally:
             self._link = None
+
+
+class _Sorter:
+    """The connection's `Taker`: what goes to the cloud as it is into one inbox, everything else into the other."""
+
+    def __init__(self, inbox: Inbox, uploads: Inbox) -> None:
+        self._inbox, self._uploads = inbox, uploads
+
+    @property
+    def crowded(self) -> bool:
+        """Whether either is."""
+        return self._inbox.crowded or self._uploads.crowded
+
+    def put_all(self, messages: Sequence[Inbound]) -> None:
+        """Take messages."""
+        uploads = [message for message in messages if topics.is_upload(message.topic)]
+        if not uploads:
+            self._inbox.put_all(messages)
+            return
+        self._uploads.put_all(uploads)
+        self._inbox.put_all([m for m in messages if not topics.is_upload(m.topic)])
+
+    def on_room(self, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when one has room again and the other is not crowded."""
+
+        def look() -> None:
+            if not self.crowded:
+                go_on()
+
+        self._inbox.on_room(look)
+        self._uploads.on_room(look)
 
 
 def broker_address(settings: BrokerSettings) -> BrokerAddress:

@@ -65,9 +65,10 @@ async def test_every_free_topic_of_kubeedge_is_kept_for_the_cloud(kind, tmp_path
             await client.publish(other, b"no", qos=1)
         await client.publish(TOPICS[0], b"\xff\x00", qos=1)
         kept = await waiting(store, len(TOPICS) + 1)
-        assert [topic for topic, _ in kept] == [*TOPICS, TOPICS[0]]
-        assert kept[0][1] == {"topic": TOPICS[0], "timeMs": 5000, "payload": "olé"}
-        assert kept[-1][1]["payloadBase64"] == "/wA="
+        assert sorted(topic for topic, _ in kept) == sorted([*TOPICS, TOPICS[0]])
+        first, second = (body for topic, body in kept if topic == TOPICS[0])
+        assert first == {"topic": TOPICS[0], "timeMs": 5000, "payload": "olé"}
+        assert second["payloadBase64"] == "/wA="
 
 
 async def test_what_is_too_large_is_dropped_and_said_and_the_next_one_taken(kind, tmp_path, caplog):

@@ -116,11 +116,11 @@ async def test_pods_wait_for_objects_and_keys_that_are_not_optional(lab):
         expected = {
             'configmap "none" not found',
             'secret "none" not found',
-            "references non-existent config key: no",
+            "configmap references non-existent config key: no",
             "references non-existent secret key: no",
         }
         await lab.until(lambda: refusals() == expected)
-        assert {lab.phase(name) for name in NEEDS} == {"Pending"}
+        await lab.until(lambda: {lab.phase(name) for name in NEEDS} == {"Pending"})
         for kind, made in KINDS.values():
             await lab.put(kind, made("none", no="here"))
             await lab.put(kind, made("some", no="here"))

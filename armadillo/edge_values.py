@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 import json
 import time
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -23,15 +26,19 @@ from armadillo.edge_devices import (
 from armadillo.kubectl import Kubectl
 from armadillo.valueclient import Access, Reading, ValueStreamError, find_access, history, watch
 from armadillo.valueclient import read_ca as read_pem
+from corekit.backoff import Backoff
 
 DAY_S = 86_400.0
+MAX_LIMIT = 100_000  # cloudcore's own
 Server = Annotated[
     str, typer.Option(help="host:port of cloudcore's value stream; else the kubeconfig says it.")
 ]
 Authority = Annotated[
     str, typer.Option("--ca-file", help="Authority of its certificate; else the cluster's.")
 ]
-Output = Annotated[str, typer.Option("--output", "-o", help="text or json: one object a line.")]
+Output = Annotated[
+    str, typer.Option("--output", "-o", help="text, csv, or json: one object a line.")
+]
 
 
 @twin_app.command("watch")
@@ -56,14 +63,9 @@ def watch_twin(
         )
         _watch_status(calls, devices, namespace, spoken)
     try:
-        for reading in watch(access, names):
-            if reading.missed:
-                typer.echo(f"kubectl-edge: {reading.missed} values left out", err=True)
-            spoken(reading)
+        _watch_on(lambda: _access(calls, server, ca_file) or access, names, spoken)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
-    except ValueStreamError as exc:
-        fail(str(exc), REFUSED)
 
 
 @twin_app.command("history")
@@ -73,6 +75,9 @@ def show_history(
     prop: Annotated[str, typer.Argument(metavar="PROPERTY")],
     namespace: Namespace = "",
     since: Annotated[str, typer.Option(help="How far back: 30s, 10m, 2h.")] = "1h",
+    limit: Annotated[
+        int, typer.Option(min=0, max=MAX_LIMIT, help="The newest so many of them; 0: all.")
+    ] = 0,
     server: Server = "",
     ca_file: Authority = "",
     output: Output = "text",
@@ -85,7 +90,8 @@ def show_history(
     since_ms = int((time.time() - span_s) * 1000)
     found = 0
     try:
-        for reading in history(access, f"{_namespace(calls, namespace)}/{device}", prop, since_ms):
+        name = f"{_namespace(calls, namespace)}/{device}"
+        for reading in history(access, name, prop, since_ms=since_ms, newest_count=limit):
             spoken(reading)
             found += 1
     except ValueStreamError as exc:
@@ -99,10 +105,7 @@ def show_history(
 
 def text_line(reading: Reading) -> str:
     """Return a value as a line for people."""
-    moment = dt.datetime.fromtimestamp(reading.time_ms / 1000, dt.UTC)
-    value = str(reading.value).lower() if isinstance(reading.value, bool) else reading.value
-    stamp = moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
-    return f"{stamp}  {reading.device}  {reading.property}  {value}"
+    return f"{_stamp(reading)}  {reading.device}  {reading.property}  {_spoken(reading.value)}"
 
 
 def json_line(reading: Reading) -> str:
@@ -118,18 +121,71 @@ def json_line(reading: Reading) -> str:
     )
 
 
+def _watch_on(find: Callable[[], Access], names: list[str], spoken: _Printer) -> NoReturn:
+    """Print values, over losses of the stream too; one that has never said anything ends the command."""
+    backoff, begun = Backoff(0.2, 10.0), False
+    while True:
+        said = False
+        try:
+            # Each time: a token may have run out meanwhile.
+            for reading in watch(find(), names):
+                said = begun = True
+                if reading.missed:
+                    typer.echo(f"kubectl-edge: {reading.missed} values left out", err=True)
+                spoken(reading)
+            fault = "the value stream has ended"
+        except ValueStreamError as exc:
+            if not ((begun and exc.retryable) or (said and exc.unknown)):
+                fail(str(exc), REFUSED)
+            fault = str(exc)
+        if said:
+            backoff.reset()
+            typer.echo(f"kubectl-edge: {fault}; what comes until it is back is left out", err=True)
+        time.sleep(backoff.next_delay_s())
+
+
+def csv_line(reading: Reading) -> str:
+    """Return a value as a line of a table, as spreadsheets read it."""
+    return _csv(_stamp(reading), reading.device, reading.property, _spoken(reading.value))
+
+
+def _csv(*cells: object) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _stamp(reading: Reading) -> str:
+    try:
+        moment = dt.datetime.fromtimestamp(reading.time_ms / 1000, dt.UTC)
+    except (ValueError, OverflowError, OSError):  # a device may say any time
+        return f"{reading.time_ms}ms"
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
+
+
+def _spoken(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+LINES = {"text": text_line, "json": json_line, "csv": csv_line}
+
+
 class _Printer:
-    def __init__(self, *, as_json: bool) -> None:
-        self._line = json_line if as_json else text_line
+    def __init__(self, output: str) -> None:
+        self._line = LINES[output]
+        self._head = _csv("time", "device", "property", "value") if output == "csv" else ""
 
     def __call__(self, reading: Reading) -> None:
+        if self._head:
+            typer.echo(self._head)
+            self._head = ""
         typer.echo(self._line(reading))
 
 
 def _printer(output: str) -> _Printer:
-    if output not in ("text", "json"):
-        fail(f"--output: {output!r} is neither text nor json", USAGE)
-    return _Printer(as_json=output == "json")
+    if output not in LINES:
+        fail(f"--output: {output!r} is neither of {', '.join(LINES)}", USAGE)
+    return _Printer(output)
 
 
 def _access(calls: Kubectl, server: str, ca_file: str) -> Access | None:

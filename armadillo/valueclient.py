@@ -1,16 +1,17 @@
-"""The value stream of cloudcore, read with the certificate that the user's kubeconfig has.
+"""The value stream of cloudcore, read with the certificate or token that the user's kubeconfig has.
 
 Where it is: `--server`, else $ARMADILLO_VALUES, else what the kubeconfig's cluster says in an extension of ours.
 """
 
 from __future__ import annotations
 
-import base64
 import os
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from armadillo.credentials import Credential, CredentialError, credential_of
 from armadillo.kubectl import Json, Kubectl
 from corekit.errors import EdgeError
 
@@ -20,20 +21,22 @@ VARIABLE = "ARMADILLO_VALUES"
 
 
 class ValueStreamError(EdgeError):
-    """The stream cannot be reached or refuses; `refused`: it does not let this user see the device."""
+    """The stream cannot be reached or refuses; retryable if the same call may be answered later.
 
-    def __init__(self, problem: str, *, refused: bool = False) -> None:
-        self.refused = refused
+    Shapes:  unknown: it does not know the user: his token may have run out.
+    """
+
+    def __init__(self, problem: str, *, lost: bool = False, unknown: bool = False) -> None:
+        self.retryable, self.unknown = lost, unknown
         super().__init__(problem)
 
 
 class Access(NamedTuple):
-    """Where the stream is and as whom to read it; the last three are PEM."""
+    """Where the stream is and as whom to read it. Shapes: ca: PEM; empty: the system's authorities."""
 
     server: str
     ca: bytes
-    cert: bytes
-    key: bytes
+    credential: Credential
 
 
 class Reading(NamedTuple):
@@ -49,20 +52,21 @@ class Reading(NamedTuple):
 def find_access(calls: Kubectl, server: str) -> Access | None:
     """Return how to reach the stream; None if nothing says where it is.
 
-    Raises:  ValueStreamError: the kubeconfig's user has no client certificate. KubectlError.
+    Raises:  ValueStreamError: the kubeconfig's user has nothing to show. KubectlError.
     """
     config = calls.json("config", "view", "--raw", "--minify", "--flatten")
-    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-    where = server or os.environ.get(VARIABLE, "") or _extended(cluster)
-    if not where:
+    cluster = _first(config, "clusters", "cluster")
+    named = server or os.environ.get(VARIABLE, "")
+    extended = _extended(cluster)
+    if not named and not extended:
         return None
-    cert = user.get("client-certificate-data")
-    if not cert:
-        raise ValueStreamError(
-            "the kubeconfig's user has no client certificate, which the stream needs"
-        )
-    ca = cluster.get("certificate-authority-data", "")
-    return Access(where, *map(base64.b64decode, (ca, cert, user["client-key-data"])))
+    try:
+        credential = credential_of(_first(config, "users", "user"), cluster)
+        ca = b64decode(cluster.get("certificate-authority-data", ""))
+    except (CredentialError, ValueError) as exc:
+        raise ValueStreamError(str(exc)) from exc
+    where = named or extended.get("tokenServer" if credential.token else "server")
+    return Access(str(where), ca, credential) if where else None
 
 
 def watch(access: Access, devices: list[str]) -> Iterator[Reading]:
@@ -73,11 +77,15 @@ def watch(access: Access, devices: list[str]) -> Iterator[Reading]:
     yield from _read(access, lambda stub: stub.Watch(request))
 
 
-def history(access: Access, device: str, prop: str, since_ms: int) -> Iterator[Reading]:
-    """Yield the values that are kept of a property, oldest first. Raises: ValueStreamError."""
+def history(
+    access: Access, device: str, prop: str, *, since_ms: int, newest_count: int
+) -> Iterator[Reading]:
+    """Yield the values that are kept of a property, oldest first; of newest_count 0 all. Raises: ValueStreamError."""
     from synccore.pb import values_pb2
 
-    request = values_pb2.HistoryRequest(device=device, property=prop, since_ms=since_ms)
+    request = values_pb2.HistoryRequest(
+        device=device, property=prop, since_ms=since_ms, newest_count=newest_count
+    )
     yield from _read(access, lambda stub: stub.History(request))
 
 
@@ -86,7 +94,14 @@ def _read(access: Access, call: Any) -> Iterator[Reading]:
 
     from synccore.pb import values_pb2_grpc
 
-    credentials = grpc.ssl_channel_credentials(access.ca or None, access.key, access.cert)
+    shown = access.credential
+    credentials = grpc.ssl_channel_credentials(
+        access.ca or None, shown.key or None, shown.cert or None
+    )
+    if shown.token:  # and never without TLS around it: gRPC refuses that
+        credentials = grpc.composite_channel_credentials(
+            credentials, grpc.access_token_call_credentials(shown.token)
+        )
     with grpc.secure_channel(access.server, credentials) as channel:
         stub = values_pb2_grpc.ValuesStub(channel)  # type: ignore[no-untyped-call]
         try:
@@ -99,22 +114,29 @@ def _read(access: Access, call: Any) -> Iterator[Reading]:
                     )
                     missed = 0
         except grpc.RpcError as exc:
-            denied = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
-            refused = exc.code() in denied
             problem = f"values at {access.server}: {exc.details()}"
-            raise ValueStreamError(problem, refused=refused) from exc
+            # A server that stops cancels its calls.
+            lost = exc.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+            unknown = exc.code() is grpc.StatusCode.UNAUTHENTICATED
+            raise ValueStreamError(problem, lost=lost, unknown=unknown) from exc
 
 
-def _extended(cluster: Json) -> str:
-    for extension in cluster.get("extensions") or []:
-        if extension.get("name") == EXTENSION:
-            return str((extension.get("extension") or {}).get("server", ""))
-    return ""
+def _first(config: Json, section: str, kind: str) -> Json:
+    """Return the one cluster or user that `--minify` leaves; empty if the kubeconfig names none."""
+    entries = config.get(section) or [{}]
+    return entries[0].get(kind) or {}
 
 
-def extension(server: str) -> list[Json]:
-    """Return what a kubeconfig's cluster says of the stream."""
-    return [{"name": EXTENSION, "extension": {"server": server}}]
+def _extended(cluster: Json) -> Json:
+    for entry in cluster.get("extensions") or []:
+        if entry.get("name") == EXTENSION:
+            return entry.get("extension") or {}
+    return {}
+
+
+def extension(server: str, token_server: str) -> list[Json]:
+    """Return what a kubeconfig's cluster says of the stream: where to go with a certificate, and with a token."""
+    return [{"name": EXTENSION, "extension": {"server": server, "tokenServer": token_server}}]
 
 
 def read_ca(path: str) -> bytes:

@@ -20,6 +20,7 @@ import uvloop
 
 from cloudcore.cloudhub.server import CloudHub
 from cloudcore.settings import HubSettings
+from corekit.collector import expect_long_lives
 from corekit.lifecycle import run_components
 from synccore.index import RecordIndex, record_version
 from synccore.messages import Delta, Lane, ObjectKey, Op
@@ -126,6 +127,7 @@ class Counters:
 
 
 async def main() -> None:
+    expect_long_lives()  # as cloudcore
     folder, address, nodes, records = sys.argv[1:]
     counters, source, stop = Counters(), Source(int(nodes), int(records)), asyncio.Event()
     settings = HubSettings(

@@ -14,6 +14,7 @@ from cloudcore.edgecontroller import nodefacts, tokens
 from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
 from cloudcore.edgecontroller.reports import NodeApi
 from cloudcore.edgecontroller.upstream import NodeReports
+from cloudcore.history.keeper import History
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informers
 from cloudcore.kube.kubeconfig import load_endpoint
@@ -24,9 +25,9 @@ from cloudcore.samples import SampleFanout
 from cloudcore.seams import ReportSink
 from cloudcore.settings import CloudSettings
 from cloudcore.valuestream.access import Gate
-from cloudcore.valuestream.history import History
 from cloudcore.valuestream.mqtt import MqttSink
 from cloudcore.valuestream.server import ValueServer
+from corekit.collector import expect_long_lives
 from corekit.daemon import run_daemon
 from corekit.lifecycle import run_components
 from synccore.codec import COMPILED
@@ -42,6 +43,7 @@ def main() -> int:
 
 async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     """Run all components until `stop` is set."""
+    expect_long_lives()
     logger.info("cloudcore: starting", extra={"codec": "compiled" if COMPILED else "python"})
     endpoint = await asyncio.to_thread(load_endpoint, settings.kube.kubeconfig)
     # Leases have connections of their own: heartbeats must not wait behind the writes of a thousand pods.
@@ -65,7 +67,13 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             nodes=nodes_informer(informers),
         )
         fanout = SampleFanout()
-        history = History(informers.of(DEVICES), informers.of(DEVICE_MODELS), time.time)
+        history = History(
+            settings.values,
+            fanout,
+            devices=informers.of(DEVICES),
+            models=informers.of(DEVICE_MODELS),
+            clock=time.time,
+        )
         values = ValueServer(
             settings.values, settings.hub, fanout=fanout, history=history, gate=Gate(client)
         )
@@ -92,6 +100,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 informers,
                 controller,
                 devices,
+                history,
                 values,
                 *sinks,
                 proxy,

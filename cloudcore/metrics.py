@@ -28,6 +28,16 @@ losses = Counter(
 )
 samples = Counter("armadillo_samples", "Readings that came in blocks.")
 sample_blocks = Counter("armadillo_sample_blocks", "Blocks of readings.")
+history_values = Counter("armadillo_history_values", "Readings kept for looking back.")
+history_dropped = Counter(
+    "armadillo_history_dropped",
+    "Readings not kept, or no longer: slow (disk), disk (full or failing), full (history's own limit).",
+    ["reason"],
+)
+history_bytes = Gauge("armadillo_history_bytes", "Bytes of the file of kept readings in use.")
+values_dropped = Counter(
+    "armadillo_values_dropped", "Readings that a slow reader did not get.", ["reader"]
+)
 api_requests = Counter("armadillo_api_requests", "Kubernetes API requests.", ["verb", "code"])
 device_writes = Counter(
     "armadillo_device_writes", "Writes of Device status, by what changed.", ["what"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from array import array
+from collections import deque
+
 from cloudcore import metrics
 from cloudcore.seams import SampleOrigin, SampleSink
 from synccore.series import Readings
@@ -30,3 +34,59 @@ class SampleFanout:
         metrics.samples.inc(len(readings))
         for subscriber in tuple(self._subscribers):
             await subscriber.take(origin, readings)
+
+
+class BlockQueue:
+    """Blocks that wait for somebody who may be slow, bounded by what they take in memory; full: the oldest go."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._blocks: deque[tuple[Readings, int]] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def put(self, readings: Readings) -> list[Readings]:
+        """Add a block; return those that had to go for it. Never waits."""
+        dropped = []
+        size_bytes = _size_bytes(readings)
+        while self._blocks and self._bytes + size_bytes > self._max_bytes:
+            dropped.append(self.pop())
+        self._blocks.append((readings, size_bytes))
+        self._bytes += size_bytes
+        self._filled.set()
+        return dropped
+
+    async def first(self) -> Readings:
+        """Wait for a block and return the oldest; it stays."""
+        while not self._blocks:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._blocks[0][0]
+
+    def done(self, readings: Readings) -> None:
+        """Remove the block that `first` gave, if it has not gone meanwhile."""
+        if self._blocks and self._blocks[0][0] is readings:
+            self.pop()
+
+    def pop(self) -> Readings:
+        """Remove and return the oldest block; there must be one."""
+        readings, size_bytes = self._blocks.popleft()
+        self._bytes -= size_bytes
+        return readings
+
+
+# A place, a time, and a number or a reference; what Python makes of a number or text itself.
+_COLUMN_BYTES, _OBJECT_BYTES = 20, 32
+
+
+def _size_bytes(readings: Readings) -> int:
+    size_bytes = _COLUMN_BYTES * len(readings)
+    if not isinstance(readings.values, array):
+        size_bytes += sum(
+            _OBJECT_BYTES + (len(value) if isinstance(value, str) else 0)
+            for value in readings.values
+        )
+    return size_bytes

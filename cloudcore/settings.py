@@ -55,11 +55,24 @@ class DeviceSettings:
 class ValueSettings:
     """The gRPC service that hands every value of devices to programs; who may see which: the cluster's RBAC."""
 
-    address: str = ""  # host:port; empty: not served
+    address: str = ""  # host:port, for callers with client certificates; empty: not served
+    # host:port, for callers with bearer tokens; empty: not served. gRPC asks each caller of a port for a certificate
+    # or none of them, so it cannot be the same.
+    token_address: str = ""
     cert_file: str = ""  # empty: the hub's, as below
     key_file: str = ""
     # Whose client certificates name users of the cluster: the authority of its client certificates.
     client_ca_file: str = ""
+    # Folder for the values that devices' `history` asks to keep; empty: in memory, gone at each restart.
+    history_dir: str = ""
+    # Of them all; full: the oldest of the property that takes the most go. A week of 40 values a second, at 40 bytes.
+    history_max_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        """Refuse a history that would hold nothing."""
+        if self.history_max_bytes < 1 << 20:
+            problem = f"{self.history_max_bytes} is below {1 << 20}"
+            raise ConfigError(SETTINGS, "values.history_max_bytes", problem)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,25 @@ def leaf_exceptions(group: BaseExceptionGroup[BaseException]) -> list[BaseExcept
     return found
 
 
+def forget_frames(exc: BaseException) -> None:
+    """Drop the tracebacks of `exc` and of all that it came from.
+
+    They hold every local variable on their way, and a TaskGroup in one of them holds the exception: whatever an ended
+    connection had would stay, sockets too, until the garbage collector walks everything. For what is expected only.
+    """
+    seen: set[int] = set()
+    left: list[BaseException | None] = [exc]
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        left += (one.__cause__, one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions
+
+
 def start_in(group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str = "") -> bool:
     """Start `work` in `group`; return False, and forget it, if the group is ending already.
 

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from pathlib import Path
 
+from corekit.collector import expect_long_lives
 from corekit.daemon import run_daemon
 from corekit.errors import ConfigError
 from corekit.lifecycle import Component, run_components
 from kubecore.access.accounts import Accounts
 from kubecore.controllers.bootstrap import Bootstrap
 from kubecore.controllers.cleanup import Cleanup
+from kubecore.controllers.endpoints import ServiceEndpoints
 from kubecore.controllers.garbage import GarbageCollector
+from kubecore.controllers.masterservice import MasterService
 from kubecore.controllers.namespacedefaults import NamespaceDefaults
 from kubecore.controllers.nodelifecycle import NodeLifecycle
 from kubecore.controllers.orphans import OrphanedPods
+from kubecore.controllers.quotastatus import QuotaStatus
 from kubecore.controllers.scheduler import Scheduler
 from kubecore.controllers.volumebinder import VolumeBinder
 from kubecore.kinds.registry import Registry
+from kubecore.objects.admitters import Admitter, Admitters
 from kubecore.objects.client import Objects
+from kubecore.objects.limit_ranges import LimitRanger
 from kubecore.objects.operations import Operations
 from kubecore.objects.pod_accounts import PodAccounts
+from kubecore.objects.pod_classes import (
+    PRIORITIES,
+    OneDefaultPriority,
+    PodPriorities,
+    PodRuntimes,
+)
+from kubecore.objects.quotas import QuotaLimits, QuotaUsage
+from kubecore.objects.service_addresses import ServiceAddresses
 from kubecore.objects.watching import WatchHub
 from kubecore.serving.api import Api
 from kubecore.serving.server import ApiServer
@@ -33,16 +46,19 @@ from kubecore.streams.scraper import Scraper
 
 
 def components(settings: KubecoreSettings) -> list[Component]:
-    """Return kubecore's parts in dependency order; the last one listens."""
+    """Return kubecore's parts in dependency order."""
     store = Store(Path(settings.store.path))
     registry, hub = Registry(), WatchHub(store)
-    pod_accounts = PodAccounts(store, mount_tokens=settings.accounts.mount_tokens)
-    operations = Operations(store, registry, hub, pod_accounts)
+    addresses = ServiceAddresses(store, settings.services.network(), settings.services.node_ports())
+    usage = QuotaUsage(store)
+    admitters = _admitters(store, addresses, usage, mount_tokens=settings.accounts.mount_tokens)
+    operations = Operations(store, registry, hub, admitters)
     objects, kubelets = Objects(operations), KubeletClient(settings.kubelet)
     key_file = Path(settings.store.path).with_name("service-accounts.key")
     accounts = Accounts(settings.accounts, store, registry, key_file)
     scraper = Scraper(store, kubelets)
     root_ca = Path(settings.accounts.root_ca_file or settings.serve.client_ca_file)
+    server = ApiServer(settings.serve, Api(operations, kubelets, accounts, scraper), hub)
     return [
         store,
         Bootstrap(store, registry, hub, objects),
@@ -53,11 +69,28 @@ def components(settings: KubecoreSettings) -> list[Component]:
         NodeLifecycle(objects, settings.controllers),
         OrphanedPods(objects, settings.controllers),
         Scheduler(objects),
+        ServiceEndpoints(objects),
+        QuotaStatus(store, objects, usage),
         VolumeBinder(objects),
         kubelets,
         scraper,
-        ApiServer(settings.serve, Api(operations, kubelets, accounts, scraper), hub),
+        server,
+        MasterService(objects, settings.services, addresses.master, lambda: server.bound),
     ]
+
+
+def _admitters(
+    store: Store, addresses: ServiceAddresses, usage: QuotaUsage, *, mount_tokens: bool
+) -> Admitters:
+    """Return what new objects go through, in upstream's order: what completes them first, quotas last."""
+    accounts, ranger = PodAccounts(store, mount_tokens=mount_tokens), LimitRanger(store)
+    steps: dict[str, list[Admitter]] = {
+        "pods": [ranger, accounts, PodPriorities(store), PodRuntimes(store)],
+        "persistentvolumeclaims": [ranger],
+        "services": [addresses],
+        PRIORITIES: [OneDefaultPriority(store)],
+    }
+    return Admitters(steps, accounts, [QuotaLimits(usage)])
 
 
 async def serve(settings: KubecoreSettings, stop: asyncio.Event) -> None:
@@ -65,8 +98,7 @@ async def serve(settings: KubecoreSettings, stop: asyncio.Event) -> None:
 
     Raises:  ConfigError: a setting, or the state file it names, cannot be used.
     """
-    # Most objects here live long; the default thresholds would walk all of them again and again.
-    gc.set_threshold(50_000, 20, 50)
+    expect_long_lives()
     try:
         await run_components(components(settings), stop)
     except StoreOpenError as exc:

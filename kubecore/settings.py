@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 
+from corekit.errors import SETTINGS, ConfigError
 from corekit.settings import LogSettings
+
+MIN_ADDRESSES = 8
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,49 @@ class AccountSettings:
 
 
 @dataclass(frozen=True)
+class ServiceSettings:
+    """The addresses and ports that services are given."""
+
+    cluster_ip_range: str = (
+        "10.96.0.0/12"  # upstream's (kubeadm); must not be anybody's real network
+    )
+    node_port_range: str = "30000-32767"  # upstream's
+    # At which address the pods' `default/kubernetes` leads here; empty: where kubecore listens, and if that is
+    # loopback, nowhere.
+    advertise_address: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no range, or too small for a cluster."""
+        network, (first, last) = self.network(), self.node_ports()
+        if network.num_addresses < MIN_ADDRESSES:
+            problem = f"{self.cluster_ip_range} has less than {MIN_ADDRESSES} addresses"
+            raise ConfigError(SETTINGS, "services.cluster_ip_range", problem)
+        if not 0 < first <= last < 1 << 16:
+            problem = f"{self.node_port_range!r} is not FIRST-LAST, two ports"
+            raise ConfigError(SETTINGS, "services.node_port_range", problem)
+        if self.advertise_address:
+            try:
+                ipaddress.ip_address(self.advertise_address)
+            except ValueError as exc:
+                raise ConfigError(SETTINGS, "services.advertise_address", str(exc)) from exc
+
+    def network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        """Return the range of cluster IPs. Raises:  ConfigError."""
+        try:
+            return ipaddress.ip_network(self.cluster_ip_range)
+        except ValueError as exc:
+            raise ConfigError(SETTINGS, "services.cluster_ip_range", str(exc)) from exc
+
+    def node_ports(self) -> tuple[int, int]:
+        """Return the first and the last port. Raises:  ConfigError."""
+        ends = [end.strip() for end in self.node_port_range.split("-")]
+        if len(ends) != 2 or not all(end.isascii() and end.isdigit() for end in ends):
+            problem = f"{self.node_port_range!r} is not FIRST-LAST, two ports"
+            raise ConfigError(SETTINGS, "services.node_port_range", problem)
+        return int(ends[0][:6]), int(ends[1][:6])
+
+
+@dataclass(frozen=True)
 class ControllerSettings:
     """Scheduler and node lifecycle."""
 
@@ -61,5 +108,6 @@ class KubecoreSettings:
     store: StoreSettings = field(default_factory=StoreSettings)
     kubelet: KubeletSettings = field(default_factory=KubeletSettings)
     accounts: AccountSettings = field(default_factory=AccountSettings)
+    services: ServiceSettings = field(default_factory=ServiceSettings)
     controllers: ControllerSettings = field(default_factory=ControllerSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -80,9 +80,10 @@ class CloudSession(Session[CloudMessage]):
         heartbeat_s: float,
         window_frames: int,
         spread_s: Callable[[], float] = lambda: 0.0,
+        was_late: Callable[[float], bool] = lambda _since: False,
     ) -> None:
         """Units: spread_s: over how long all nodes should spread their dials, if they were cut now."""
-        super().__init__(now, heartbeat_s, window_frames)
+        super().__init__(now, heartbeat_s, window_frames, was_late)
         self._spread = spread_s
         self._hello: Hello | None = None
         self._index = RecordIndex()
@@ -117,6 +118,10 @@ class CloudSession(Session[CloudMessage]):
         self._outgoing.append(Welcome(*terms, spread_s=self._spread()))
         self._outgoing.append(self._ping())  # it measures the link while that is empty
         return in_sync
+
+    def let_go(self) -> None:
+        """Forget the records; for a session that has ended, whose owner they would keep."""
+        self._index, self._read = RecordIndex(), lambda _key: None
 
     def changed(self, key: ObjectKey, change_id: int = 0) -> None:
         """Note that the record behind `key` changed or went away; `change_id` names that change in the logs."""

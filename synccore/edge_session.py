@@ -58,8 +58,14 @@ class ReportsWanted:
 class EdgeSession(Session[EdgeMessage]):
     """Joins with a digest, answers a Welcome that asks with the inventory, then takes frames."""
 
-    def __init__(self, hello: Hello, inventory: Callable[[], bytes], now: float) -> None:
-        super().__init__(now, JOIN_HEARTBEAT_S, window_frames=1)
+    def __init__(
+        self,
+        hello: Hello,
+        inventory: Callable[[], bytes],
+        now: float,
+        was_late: Callable[[float], bool] = lambda _since: False,
+    ) -> None:
+        super().__init__(now, JOIN_HEARTBEAT_S, 1, was_late)
         self._inventory = inventory
         # Until the cloud says which buckets it wants to see. No frame comes before that, so they stay true.
         self._summary = self._entries = b""

@@ -38,8 +38,10 @@ MAX_NATURAL_S = 0.7
 class LinkBudget:
     """How many bytes may be under way, learnt from how long pings take: doubled while they are fast, halved when not.
 
-    The first ping of a session goes before all bytes and shows the link's own delay. A ping is answered as soon as it is read, whatever its peer does with the frames before it; so its time tells
-    of the link, and not of a slow disk or a slow Kubernetes API behind it.
+    The first ping of a session goes before all bytes and shows the link's own delay. A ping is answered as soon as it
+    is read, whatever its peer does with the frames before it; so its time tells of the link, and not of a slow disk or
+    a slow Kubernetes API behind it. Of an end that is late to read it tells nothing: a hub that thousands of nodes
+    wake at once would take all their links for slow, and cut its work into a thousand small turns.
     """
 
     __slots__ = ("_best_s", "_confirmed", "_probe", "_sent", "budget_bytes")
@@ -74,14 +76,21 @@ class LinkBudget:
         if self._probe is None:
             self._probe = (number, self._sent, now, self.wants_probe)
 
-    def ponged(self, number: int, now: float) -> None:
-        """Take the answer to a ping."""
+    @property
+    def probed_at(self) -> float | None:
+        """When the ping was sent whose answer is waited for."""
+        return None if self._probe is None else self._probe[2]
+
+    def ponged(self, number: int, now: float, *, late: bool = False) -> None:
+        """Take the answer to a ping. Shapes: late: one of the two ends was late to read."""
         if self._probe is None or number < self._probe[0]:
             return
         _, reached, pinged_at, loaded = self._probe
         self._probe, self._confirmed = None, reached
         took_s = now - pinged_at
         self._best_s = min(self._best_s, took_s)
+        if late:
+            return
         queued_s = took_s - self._best_s
         if queued_s > LONG_QUEUE_S:
             self.budget_bytes = max(self.budget_bytes // 2, MIN_BUDGET_BYTES)

@@ -223,10 +223,12 @@ class Pong:
     """The answer to the Ping of that number, and to all before it.
 
     Units:   spread_s: of the cloud: as in Welcome, as of now.
+    Shapes:  late: its sender was busy, so the time that it took says nothing of the link.
     """
 
     number: int
     spread_s: float = 0.0
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)

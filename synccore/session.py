@@ -41,6 +41,8 @@ from synccore.tunnels import Tunnels
 # Messages that may wait to be written to a peer which goes on talking. What answers a peer is coalesced, so only one
 # that is not read from comes here: by having frames of 4,096 odd records refused, one after the other.
 MAX_WAITING_MESSAGES = 4 * MAX_DELTAS_PER_FRAME
+# How long a ping may have waited to be read by a loop that was late; nobody knows when it came.
+LATE_WINDOW_S = 2.0
 
 
 class PeerSilentError(TransportError):
@@ -103,8 +105,16 @@ class Session(Generic[M]):
 
     PATIENCE = 1.0  # heartbeats without a ping, either way, until this end sends one
 
-    def __init__(self, now: float, heartbeat_s: float, window_frames: int) -> None:
+    def __init__(
+        self,
+        now: float,
+        heartbeat_s: float,
+        window_frames: int,
+        was_late: Callable[[float], bool] = lambda _since: False,
+    ) -> None:
+        """Shapes: was_late(since): whether the shell's own loop was late at any time since then."""
         self.state = State.JOINING
+        self._was_late = was_late
         self.heartbeat_s, self.window_frames = heartbeat_s, window_frames
         self._outgoing: list[M | Frame | Ack | Ping | TunnelMessage] = []
         # What answers the peer: it must not grow with what a peer says that does not read. Of each only the newest.
@@ -169,12 +179,14 @@ class Session(Generic[M]):
         self._unacknowledged.clear()
         return answers
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float, late_s: float = 0.0) -> None:
         """Keep time: ping when it is due. Call it at least four times a heartbeat.
 
+        Units:   late_s: by how much this call is later than it was meant to be; so long nobody listened to the peer.
         Raises:  PeerSilentError: two heartbeats passed without a sign of the peer.
         """
         self._now = now
+        self._heard_at = min(now, self._heard_at + late_s)
         silent_s = now - self._heard_at
         if silent_s >= 2 * self.heartbeat_s:
             self.state = State.CLOSED
@@ -293,7 +305,7 @@ class Session(Generic[M]):
 
     def _on_ping(self, ping: Ping, now: float) -> list[Any]:
         self._pinged_at = now  # its answer serves both: who is pinged in time need not ping
-        self._pong = Pong(ping.number, self._spread_s())
+        self._pong = Pong(ping.number, self._spread_s(), self._was_late(now - LATE_WINDOW_S))
         return []
 
     def _spread_s(self) -> float:
@@ -303,7 +315,9 @@ class Session(Generic[M]):
     def _on_pong(self, pong: Pong, now: float) -> list[Any]:
         if pong.number > self._pings:
             raise FrameNumberError("pong", "-", pong.number, f"at most {self._pings}")
-        self._queue.link.ponged(pong.number, now)
+        link = self._queue.link
+        late = pong.late or (link.probed_at is not None and self._was_late(link.probed_at))
+        link.ponged(pong.number, now, late=late)
         return []
 
     def _on_tunnel(self, message: TunnelMessage, _now: float) -> list[Any]:

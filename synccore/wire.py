@@ -134,7 +134,10 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     m.Synced: ("synced", lambda _: pb.Synced()),
     m.ReportAll: ("report_all", lambda _: pb.ReportAll()),
     m.Ping: ("ping", lambda x: pb.Ping(number=x.number)),
-    m.Pong: ("pong", lambda x: pb.Pong(number=x.number, spread_ms=round(x.spread_s * 1000))),
+    m.Pong: (
+        "pong",
+        lambda x: pb.Pong(number=x.number, spread_ms=round(x.spread_s * 1000), late=x.late),
+    ),
     m.Close: (
         "close",
         lambda x: pb.Close(
@@ -199,7 +202,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "synced": lambda _: m.Synced(),
     "report_all": lambda _: m.ReportAll(),
     "ping": lambda x: m.Ping(x.number),
-    "pong": lambda x: m.Pong(x.number, x.spread_ms / 1000),
+    "pong": lambda x: m.Pong(x.number, x.spread_ms / 1000, x.late),
     "close": lambda x: m.Close(printable(x.code), printable(x.reason), x.retry_after_ms / 1000),
     "tunnel_open": lambda x: m.TunnelOpen(x.stream_id, x.target),
     "tunnel_opened": lambda x: m.TunnelOpened(x.stream_id, printable(x.error), printable(x.code)),

@@ -59,7 +59,7 @@ def cloudcore_settings(
     kubeconfig: Path,
     hub_port: int,
     metrics_port: int,
-    values_port: int,
+    values: Tree,
     proxy_port: int | None,
 ) -> Tree:
     """Return cloudcore's settings. Shapes: proxy_port: first port of nodes' kubelet API, None: not served."""
@@ -72,7 +72,7 @@ def cloudcore_settings(
             "client_ca_file": str(certificates.ca_file),
         },
         "metrics": {"address": f"127.0.0.1:{metrics_port}"},
-        "values": {"address": f"127.0.0.1:{values_port}"},
+        "values": values,
     }
     if proxy_port is not None:
         tree["nodeproxy"] = {

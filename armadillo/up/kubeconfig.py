@@ -20,11 +20,16 @@ MAX_KUBECONFIG_BYTES = 1 << 20
 
 
 def write_kubeconfig(
-    path: Path, *, server: str, ca_file: Path, client: KeyPair, values: str = ""
+    path: Path,
+    *,
+    server: str,
+    ca_file: Path,
+    client: KeyPair,
+    values: tuple[str, str] | None = None,
 ) -> None:
     """Write a kubeconfig for `server` to `path`, readable by its owner only.
 
-    Shapes:  values: host:port of cloudcore's value stream, for `kubectl edge`; empty: not said.
+    Shapes:  values: host:port of cloudcore's value stream for certificates and for tokens, as `kubectl edge` reads it.
 
     Everything is embedded, so the file works from any folder and can be copied.
     """
@@ -37,7 +42,7 @@ def write_kubeconfig(
                 "cluster": {
                     "server": server,
                     "certificate-authority-data": _embedded(ca_file),
-                    **({"extensions": extension(values)} if values else {}),
+                    **({"extensions": extension(*values)} if values else {}),
                 },
             }
         ],

@@ -67,6 +67,7 @@ def port_names(nodes: list[str], *, own_cluster: bool) -> list[str]:
         "cloudcore",
         "cloudcore-metrics",
         "cloudcore-values",
+        "cloudcore-values-tokens",
         *(f"broker-{node}" for node in nodes),
     ]
 
@@ -93,6 +94,11 @@ def broker(plan: Plan, node: str) -> str:
 
 def _write(plan: Plan) -> None:
     layout, certificates, ports = plan.layout, plan.certificates, plan.ports
+    values = {
+        "address": f"127.0.0.1:{ports['cloudcore-values']}",
+        "token_address": f"127.0.0.1:{ports['cloudcore-values-tokens']}",
+        "history_dir": str(layout.cloudcore),
+    }
     if plan.own_cluster:
         server = f"https://127.0.0.1:{ports['kubecore']}"
         for path, client in (
@@ -104,7 +110,7 @@ def _write(plan: Plan) -> None:
                 server=server,
                 ca_file=certificates.ca_file,
                 client=client,
-                values=f"127.0.0.1:{ports['cloudcore-values']}",
+                values=(values["address"], values["token_address"]),
             )
         configs.write_settings(
             layout.kubecore / "kubecore.yaml",
@@ -117,7 +123,7 @@ def _write(plan: Plan) -> None:
         kubeconfig=cloud_kubeconfig(plan),
         hub_port=ports["cloudcore"],
         metrics_port=ports["cloudcore-metrics"],
-        values_port=ports["cloudcore-values"],
+        values=values,
         # A cluster that runs elsewhere cannot reach loopback; docs/operating.md says what to set for one.
         proxy_port=ports["nodeproxy"] if plan.own_cluster else None,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from armadillo.up.objects import TREE
@@ -11,27 +13,32 @@ from armadillo.up.plan import Plan, broker
 
 def welcome(plan: Plan) -> str:
     """Return where the kubeconfig is and five commands to try."""
-    # A JSON patch names one value; a merge patch would replace the whole list of properties.
-    patch = '[{"op":"replace","path":"/spec/properties/0/desired/value","value":"false"}]'
     lines = [
         "",
         f"kubeconfig: {plan.kubeconfig}",
         "",
         "Try, in another terminal:",
-        f"  export KUBECONFIG={shlex.quote(str(plan.kubeconfig))}",
+        f"  export KUBECONFIG={shlex.quote(str(plan.kubeconfig))}{_path()}",
         "  kubectl get nodes -o wide",
         f"  kubectl apply -f {shlex.quote(_shown(TREE / 'docs' / 'samples' / 'pod.yaml'))}",
     ]
     if plan.options.demo:
         lines += [
-            f"  kubectl patch device lamp-01 --type json -p '{patch}'",
-            "  kubectl get device lamp-01 -o yaml",
+            "  kubectl edge twin set lamp-01 power=false brightness=30",
+            "  kubectl edge twin watch lamp-01",
         ]
     else:
         lines += ["  kubectl get pods -o wide -w", "  kubectl get devices"]
     brokers = ", ".join(f"{node} {broker(plan, node)}" for node in plan.nodes)
     lines += ["", f"MQTT brokers: {brokers}", f"logs: {plan.layout.logs}", "Ctrl-C stops."]
     return "\n".join(lines)
+
+
+def _path() -> str:
+    """Return what makes `kubectl edge` known; nothing where it is."""
+    if shutil.which("kubectl-edge"):
+        return ""
+    return f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
 
 
 def _shown(path: Path) -> str:

@@ -132,8 +132,13 @@ class NodeLink:
                 await self._receive()
         finally:
             self._streams.broke("the link to the node was lost")
+            # Whatever points back at us would keep all of this until the garbage collector comes.
+            self._reports.end()
+            self._session.let_go()
+            self._group = None
             if self._view is not None:
                 self._view.close()
+                self._view = None
             if self._hub.registry.leave(self._node, self):
                 self._hub.watcher.left(self._node)
 
@@ -141,14 +146,17 @@ class NodeLink:
         """Open a byte stream at the node. Raises: StreamRefusedError; StreamBrokenError: the link was lost."""
         return await self._streams.open(target)
 
-    def tick(self, now: float) -> None:
-        """Keep time; the hub does it for all links at once, because five thousand timers cost a core."""
+    def tick(self, now: float, late_s: float = 0.0) -> None:
+        """Keep time; the hub does it for all links at once, because five thousand timers cost a core.
+
+        Units:   late_s: by how much the hub itself was late to do so.
+        """
         if self._end is not None:
             if now - self._closed_at > CLOSE_TIMEOUT_S:
                 self._give_up(self._end)
             return
         try:
-            self._session.tick(now)
+            self._session.tick(now, late_s)
         except PeerSilentError as exc:
             self._give_up(exc)
         if self._session.has_outgoing:

@@ -87,6 +87,10 @@ class ReportQueue:
                 break
         self._finish(lane)
 
+    def end(self) -> None:
+        """Let go of who asked; nothing is written any more."""
+        self._group, self._done = None, lambda _lane, _number: None
+
     def start(self, group: asyncio.TaskGroup) -> None:
         """Write from now on, in tasks of `group`; without work there are none."""
         self._group = group

@@ -35,7 +35,8 @@ from cloudcore.seams import (
 from cloudcore.settings import HubSettings
 from corekit.bytestream import ByteStream
 from corekit.errors import SETTINGS, ConfigError, EdgeError, TransportError
-from corekit.lifecycle import leaf_exceptions
+from corekit.lifecycle import forget_frames, leaf_exceptions
+from corekit.looplag import LoopLag
 from synccore.changes import ChangeIds
 from synccore.cloud_session import CloudSession
 from synccore.messages import MAX_FRAME_BYTES, CloudMessage, EdgeMessage, Lane
@@ -67,6 +68,10 @@ class _ServerStream:
 
     def __init__(self, context: Any) -> None:
         self._context = context
+
+    def end(self) -> None:
+        """Let go of the call: its memory stays for as long as anybody has it."""
+        self._context = None
 
     async def send(self, messages: Sequence[CloudMessage]) -> None:
         try:
@@ -123,6 +128,7 @@ class CloudHub:
             next_change_id=lambda: change_ids.next(int(time.time() * 1000)),
             watcher=watcher or NoWatcher(),
         )
+        self._lag = LoopLag()
         self._links: set[NodeLink] = set()
         self._streams: Counter[str] = Counter()
         self._server: Any = None
@@ -165,6 +171,7 @@ class CloudHub:
         logger.info("cloudhub: serving on %s", self._settings.address)
         # Not wait_for_termination(): cancelling that one cancels the server's own shutdown too.
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._lag.run(), name="cloudhub_lag")
             group.create_task(self._keep_time(), name="cloudhub_time")
             group.create_task(self._keep_gauges(), name="cloudhub_gauges")
 
@@ -193,17 +200,26 @@ class CloudHub:
             heartbeat_s=self._settings.heartbeat_s,
             window_frames=self._settings.window_frames,
             spread_s=self._spread_s,
+            was_late=self._lag.was_late,
         )
-        link = NodeLink(node, _ServerStream(context), session, self._surroundings)
+        # Now, as gRPC cannot end a stream any more whose first write was given up.
+        await context.send_initial_metadata(())
+        stream = _ServerStream(context)
+        link = NodeLink(node, stream, session, self._surroundings)
         self._links.add(link)
         self._streams[node] += 1
         try:
             await link.serve()
-        except* (
-            EdgeError
-        ) as group:  # a bug goes on to gRPC, which logs it and ends this stream only
-            self._note_end(node, leaf_exceptions(group))
+        except BaseExceptionGroup as group:
+            reasons = leaf_exceptions(group)
+            ended = [exc for exc in reasons if isinstance(exc, EdgeError)]
+            if ended:
+                self._note_end(node, ended)
+            if len(ended) < len(reasons):
+                raise  # a bug goes on to gRPC, which logs it and ends this stream only
+            forget_frames(group)
         finally:
+            stream.end()
             self._links.discard(link)
             self._streams[node] -= 1
             if not self._streams[node]:
@@ -214,10 +230,11 @@ class CloudHub:
 
     async def _keep_time(self) -> None:
         while True:
+            due_s = time.monotonic() + self._settings.heartbeat_s / TICKS_PER_HEARTBEAT
             await asyncio.sleep(self._settings.heartbeat_s / TICKS_PER_HEARTBEAT)
             now = time.monotonic()
             for link in list(self._links):
-                link.tick(now)
+                link.tick(now, now - due_s)
 
     async def _keep_gauges(self) -> None:
         while True:

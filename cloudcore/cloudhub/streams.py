@@ -77,7 +77,7 @@ class CloudStreams:
 
     def broke(self, reason: str) -> None:
         """End everything: the link is gone."""
-        self._broken = reason
+        self._broken, self._wake = reason, lambda: None
         for stream_id in list(self._streams):
             self._gone(stream_id, reason)
 

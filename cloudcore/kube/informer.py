@@ -14,6 +14,7 @@ from cloudcore.kube.history import History
 from cloudcore.kube.reflector import Reflector
 from cloudcore.kube.resources import KubeObject, Resource
 from cloudcore.settings import KubeSettings
+from corekit.collector import settle
 from synccore.messages import ObjectKey
 
 
@@ -137,6 +138,12 @@ class Informers:
             self._informers[resource] = Informer(resource, shrink=shrink)
         return self._informers[resource]
 
+    async def _settle(self) -> None:
+        """Take what was listed out of the garbage collector's rounds: it stays, and walking it costs a third of a core."""
+        for informer in self._informers.values():
+            await informer.wait_synced()
+        settle()
+
     async def run(self) -> None:
         """List and watch until cancelled."""
         self._running = True
@@ -145,5 +152,6 @@ class Informers:
             for informer in self._informers.values():
                 reflector = Reflector(self._client, informer, self._settings, history=history)
                 group.create_task(reflector.run(), name=f"reflector {informer.resource.plural}")
+            group.create_task(self._settle(), name="informers settle")
             if not self._informers:
                 await asyncio.Event().wait()

@@ -12,7 +12,8 @@ from functools import partial
 from typing import NamedTuple, Self
 
 from cloudcore.edgecontroller.nodes import Endpoint
-from cloudcore.nodeproxy.access import Access, Api
+from cloudcore.kube.reviews import Api
+from cloudcore.nodeproxy.access import Access
 from cloudcore.nodeproxy.connection import READ_BYTES, ClientConnection
 from cloudcore.nodeproxy.ports import PortBook
 from cloudcore.nodeproxy.serving import NodeServer

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from cloudcore.nodeproxy.access import Access, DeniedError, ReviewError, UnauthenticatedError
+from cloudcore.kube.reviews import DeniedError, ReviewError, UnauthenticatedError
+from cloudcore.nodeproxy.access import Access
 from cloudcore.nodeproxy.connection import ClientConnection, ClientGoneError
 from cloudcore.nodeproxy.routes import Plain, Request, RouteError, Upgraded, question, route
 from cloudcore.nodeproxy.upgrade import NotUpgradedError, read_answer

@@ -1,45 +1,55 @@
-"""Who may see which devices' values: the name in the client certificate, asked of the cluster's own RBAC."""
+"""Who may see which devices' values: a client certificate or a bearer token says who, the cluster's own RBAC whether."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
-import msgspec
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from corekit.errors import KubeApiError
+from cloudcore.kube.reviews import AUTHENTICATED, Api, ReviewError, Reviews, User
 
-REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-
-
-class ReviewApi(Protocol):
-    """The one request that is made."""
-
-    async def post(self, path: str, body: bytes) -> bytes:
-        """Create an object. Raises: KubeApiError."""
+# Less than for nodes: a stream is long, and is asked about again.
+ALLOWED_TTL_S = 30.0
 
 
-class Caller(NamedTuple):
-    """A user of the cluster, as client certificates name one: CN and every O."""
+class Gate:
+    """Asks the API server; no answer means no."""
 
-    name: str
-    groups: tuple[str, ...]
+    def __init__(self, api: Api, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reviews = Reviews(api, "values", clock, ALLOWED_TTL_S)
+
+    async def caller(self, auth_context: Any, metadata: Iterable[tuple[str, str | bytes]]) -> User:
+        """Return who a gRPC call comes from: whom its certificate names, else who holds its token.
+
+        Raises:  UnauthenticatedError, ReviewError.
+        """
+        if (named := _named(auth_context)) is not None:
+            return named
+        shown = [value for name, value in metadata if name == "authorization"]
+        # Of two tokens nobody knows which one is meant.
+        header = shown[0] if len(shown) == 1 and isinstance(shown[0], str) else ""
+        return await self._reviews.holder(header)
+
+    async def allows(self, caller: User, verb: str, namespace: str, name: str) -> bool:
+        """Tell whether `caller` may get or watch a Device; an empty name: all of the namespace; both: all."""
+        attributes = {
+            "group": "devices.kubeedge.io",
+            "resource": "devices",
+            "verb": verb,
+            "namespace": namespace,
+            "name": name,
+        }
+        try:
+            return await self._reviews.allows(caller, attributes)
+        except ReviewError:
+            return False
 
 
-class _Verdict(msgspec.Struct):
-    allowed: bool = False
-
-
-class _Review(msgspec.Struct):
-    status: _Verdict = msgspec.field(default_factory=_Verdict)
-
-
-_decoder = msgspec.json.Decoder(_Review)
-
-
-def caller_of(auth_context: Any) -> Caller | None:
-    """Return who a gRPC call comes from; None if its certificate names nobody."""
+def _named(auth_context: Any) -> User | None:
+    """Return whom the client certificate names: CN and every O; None: nobody, or there is none."""
     found = auth_context.get("x509_pem_cert", [])
     if len(found) != 1:
         return None
@@ -51,32 +61,4 @@ def caller_of(auth_context: Any) -> Caller | None:
     if len(names) != 1 or not names[0]:
         return None
     groups = [str(a.value) for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-    return Caller(names[0], (*groups, "system:authenticated"))
-
-
-class Gate:
-    """Asks the API server; no answer means no."""
-
-    def __init__(self, api: ReviewApi) -> None:
-        self._api = api
-
-    async def allows(self, caller: Caller, verb: str, namespace: str, name: str) -> bool:
-        """Tell whether `caller` may get or watch a Device; an empty name: all of the namespace; both: all."""
-        attributes = {
-            "group": "devices.kubeedge.io",
-            "resource": "devices",
-            "verb": verb,
-            "namespace": namespace,
-            "name": name,
-        }
-        spec = {"user": caller.name, "groups": caller.groups, "resourceAttributes": attributes}
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "spec": spec,
-        }
-        try:
-            answer = await self._api.post(REVIEWS, msgspec.json.encode(review))
-            return _decoder.decode(answer).status.allowed
-        except (KubeApiError, msgspec.DecodeError):
-            return False
+    return User(names[0], groups=(*groups, AUTHENTICATED))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterator
-from typing import Self
+from itertools import islice
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from cloudcore.samples import SampleFanout
+from cloudcore import metrics
+from cloudcore.samples import BlockQueue, SampleFanout
 from cloudcore.seams import SampleOrigin
 from cloudcore.settings import MqttSinkSettings
 from corekit.backoff import Backoff
@@ -19,10 +20,16 @@ from corekit.errors import SETTINGS, ConfigError
 from corekit.logs import RepeatedFault
 from synccore.series import Readings
 
+if TYPE_CHECKING:
+    import aiomqtt
+
 logger = logging.getLogger(__name__)
 
-# Blocks that wait for the broker, some thousand values each. Full: the oldest goes, counted and said.
-MAX_WAITING = 256
+# What waits for the broker: some ten seconds of a fast node, hours of a slow one. Full: the oldest blocks go, counted
+# and said.
+MAX_WAITING_BYTES = 32 << 20
+# Messages that the broker has not acknowledged. More would wait in the client.
+MAX_UNACKNOWLEDGED = 20
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 30.0
 
 
@@ -38,8 +45,7 @@ class MqttSink:
             raise ConfigError(SETTINGS, "mqtt_sink.url", wrong)
         self._parts, self._prefix = parts, settings.prefix.strip("/")
         self._fanout = fanout
-        self._waiting: deque[Readings] = deque()
-        self._filled = asyncio.Event()
+        self._waiting = BlockQueue(MAX_WAITING_BYTES)
         self.dropped_count = 0
         self._fault = RepeatedFault(logger, f"mqtt sink {parts.hostname}")
         self._slow = RepeatedFault(logger, "mqtt sink does not keep up, values dropped")
@@ -55,11 +61,10 @@ class MqttSink:
 
     async def take(self, origin: SampleOrigin, readings: Readings) -> None:  # noqa: ARG002
         """Keep a block for the broker; never waits for it."""
-        if len(self._waiting) >= MAX_WAITING:
-            self.dropped_count += len(self._waiting.popleft())
+        if dropped_count := sum(map(len, self._waiting.put(readings))):
+            self.dropped_count += dropped_count
+            metrics.values_dropped.labels("mqtt").inc(dropped_count)
             self._slow.failed(f"{self.dropped_count} so far")
-        self._waiting.append(readings)
-        self._filled.set()
 
     async def run(self) -> None:
         """Publish until cancelled; a broker that is away is tried again."""
@@ -68,25 +73,37 @@ class MqttSink:
         backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S)
         while True:
             try:
-                async with aiomqtt.Client(
-                    self._parts.hostname or "",
-                    self._parts.port or (8883 if self._parts.scheme == "mqtts" else 1883),
-                    username=unquote(self._parts.username) if self._parts.username else None,
-                    password=unquote(self._parts.password) if self._parts.password else None,
-                    tls_params=aiomqtt.TLSParameters() if self._parts.scheme == "mqtts" else None,
-                ) as client:
+                async with self._client() as client:
                     self._fault.cleared()
-                    backoff.reset()
                     while True:
-                        await self._filled.wait()
-                        while self._waiting:
-                            for topic, payload in messages(self._prefix, self._waiting.popleft()):
-                                await client.publish(topic, payload)
-                        self._filled.clear()
-                        self._slow.cleared()
+                        await self._publish(client, await self._waiting.first())
+                        backoff.reset()  # not as it connects: it may refuse all that follows
+                        if not self._waiting:
+                            self._slow.cleared()
             except aiomqtt.MqttError as exc:
                 self._fault.failed(f"{exc}; trying again")
                 await asyncio.sleep(backoff.next_delay_s())
+
+    def _client(self) -> aiomqtt.Client:
+        import aiomqtt
+
+        tls = self._parts.scheme == "mqtts"
+        return aiomqtt.Client(
+            self._parts.hostname or "",
+            self._parts.port or (8883 if tls else 1883),
+            username=unquote(self._parts.username) if self._parts.username else None,
+            password=unquote(self._parts.password) if self._parts.password else None,
+            tls_params=aiomqtt.TLSParameters() if tls else None,
+        )
+
+    async def _publish(self, client: aiomqtt.Client, readings: Readings) -> None:
+        """Return once the broker has a block; one that it may not have is published again."""
+        rest = messages(self._prefix, readings)
+        while part := list(islice(rest, MAX_UNACKNOWLEDGED)):
+            await asyncio.gather(
+                *(client.publish(topic, payload, qos=1) for topic, payload in part)
+            )
+        self._waiting.done(readings)
 
 
 def messages(prefix: str, readings: Readings) -> Iterator[tuple[str, bytes]]:

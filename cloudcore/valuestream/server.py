@@ -1,20 +1,26 @@
-"""The component that serves values to programs over gRPC: mutual TLS, and nothing that RBAC does not allow."""
+"""The component that serves values to programs over gRPC: by certificate or token, and nothing that RBAC does not allow.
+
+Source: docs/protocol.md, section 11.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import grpc
 
+from cloudcore.history.keeper import History
+from cloudcore.kube.reviews import ReviewError, UnauthenticatedError
 from cloudcore.samples import SampleFanout
 from cloudcore.settings import HubSettings, ValueSettings
-from cloudcore.valuestream.access import Caller, Gate, caller_of
-from cloudcore.valuestream.history import History
-from cloudcore.valuestream.subscription import MAX_VALUES, Subscription, Wanted, to_wire
+from cloudcore.valuestream.access import Gate
+from cloudcore.valuestream.subscription import Subscription, Wanted, messages
 from corekit.errors import SETTINGS, ConfigError
 from synccore.pb import values_pb2, values_pb2_grpc
 from synccore.series import Series
@@ -25,11 +31,15 @@ logger = logging.getLogger(__name__)
 MAX_DEVICES = 100
 # A right that is taken away ends a stream within this.
 RECHECK_S = 60.0
+# A call holds up to 10 MiB for a reader that is slow; one more is answered RESOURCE_EXHAUSTED.
+MAX_CALLS = 128
+# They wait in memory until the last one is known.
+MAX_NEWEST = 100_000
 _STOP_GRACE_S = 1.0
 
 
 class ValueServer:
-    """Serve `armadillo.values.v1.Values` on `values.address`."""
+    """Serve `armadillo.values.v1.Values` on `values.address` and `values.token_address`."""
 
     name = "values"
 
@@ -47,24 +57,22 @@ class ValueServer:
         self._server: Any = None
 
     async def __aenter__(self) -> Self:
-        """Bind the port. Raises: ConfigError."""
-        self._fanout.subscribe(self._history)
-        if not self._settings.address:
+        """Bind the ports. Raises: ConfigError."""
+        settings = self._settings
+        if not settings.address and not settings.token_address:
             return self
-        credentials = await asyncio.to_thread(_credentials, self._settings, self._hub)
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        with_certificate, with_token = await asyncio.to_thread(_credentials, settings, self._hub)
+        self._server = grpc.aio.server(
+            options=[("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=MAX_CALLS
+        )
         servicer = _Servicer(self)
         values_pb2_grpc.add_ValuesServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
-        try:
-            self._server.add_secure_port(self._settings.address, credentials)
-        except RuntimeError as exc:
-            taken = f"{self._settings.address} cannot be bound"
-            raise ConfigError(SETTINGS, "values.address", taken) from exc
+        self._bind("values.address", settings.address, with_certificate)
+        self._bind("values.token_address", settings.token_address, with_token)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         """End every call."""
-        self._fanout.unsubscribe(self._history)
         if self._server is not None:
             await self._server.stop(_STOP_GRACE_S)
 
@@ -72,7 +80,8 @@ class ValueServer:
         """Serve until cancelled."""
         if self._server is not None:
             await self._server.start()
-            logger.info("values: serving on %s", self._settings.address)
+            served = filter(None, (self._settings.address, self._settings.token_address))
+            logger.info("values: serving on %s", " and ".join(served))
         await asyncio.Event().wait()
 
     async def watch(self, devices: Sequence[str], context: Any) -> AsyncIterator[values_pb2.Batch]:
@@ -80,23 +89,25 @@ class ValueServer:
         problem = _bad_names(devices)
         if problem:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
-        caller = await self._admit(context, devices, "watch")
+        await self._admit(context, devices, "watch")
         subscription = Subscription(Wanted(devices))
         self._fanout.subscribe(subscription)
         loop = asyncio.get_running_loop()
         checked_s = loop.time()
         try:
+            # What comes from now on is in the stream: whoever waits for this may look back now and misses nothing.
+            await context.send_initial_metadata(())
             while True:
-                try:
+                batches: Iterator[values_pb2.Batch] = iter(())
+                with suppress(TimeoutError):
                     async with asyncio.timeout(RECHECK_S):
                         batches = await subscription.batches()
-                except TimeoutError:
-                    batches = []
-                if loop.time() - checked_s >= RECHECK_S:
-                    await self._check(context, caller, devices, "watch")
-                    checked_s = loop.time()
-                for batch in batches:
-                    yield batch
+                for batch in chain((None,), batches):
+                    if loop.time() - checked_s >= RECHECK_S:
+                        await self._admit(context, devices, "watch")
+                        checked_s = loop.time()
+                    if batch is not None:
+                        yield batch
         finally:
             self._fanout.unsubscribe(subscription)
 
@@ -104,32 +115,45 @@ class ValueServer:
         self, request: values_pb2.HistoryRequest, context: Any
     ) -> AsyncIterator[values_pb2.Batch]:
         """Yield what is kept of one property."""
-        if problem := _bad_names([request.device]):
+        problem = _bad_names([request.device])
+        if request.newest_count > MAX_NEWEST:
+            problem = f"newest_count {request.newest_count} is above {MAX_NEWEST}"
+        if problem:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
         await self._admit(context, [request.device], "get")
         series = Series(request.device, request.property)
-        kept = list(self._history.read(request.device, request.property, request.since_ms))
-        for start in range(0, len(kept), MAX_VALUES):
-            part = kept[start : start + MAX_VALUES]
-            yield values_pb2.Batch(values=[to_wire(series, t, v) for t, v in part])
+        async for page in self._history.read(
+            *series,
+            since_ms=request.since_ms,
+            until_ms=request.until_ms,
+            newest_count=request.newest_count,
+        ):
+            for batch in messages((series, time_ms, value) for time_ms, value in page):
+                yield batch
 
-    async def _admit(self, context: Any, devices: Sequence[str], verb: str) -> Caller:
-        caller = caller_of(context.auth_context())
-        if caller is None:
-            await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED, "the client certificate names no user"
-            )
-            raise AssertionError("abort raises")
-        await self._check(context, caller, devices, verb)
-        return caller
-
-    async def _check(self, context: Any, caller: Caller, devices: Sequence[str], verb: str) -> None:
+    async def _admit(self, context: Any, devices: Sequence[str], verb: str) -> None:
+        """Return if the caller may; what the cluster said a moment ago still holds."""
+        try:
+            metadata = context.invocation_metadata() or ()
+            caller = await self._gate.caller(context.auth_context(), metadata)
+        except UnauthenticatedError as exc:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(exc))
+        except ReviewError as exc:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(exc))
         for device in devices:
             namespace, _, name = device.partition("/")
             if not await self._gate.allows(caller, verb, namespace, name):
                 what = f"device {device}" if name else f"devices in {namespace or 'all namespaces'}"
-                refusal = f"user {caller.name!r} may not {verb} {what}"
+                refusal = f"user {caller.username!r} may not {verb} {what}"
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+
+    def _bind(self, key: str, address: str, credentials: grpc.ServerCredentials) -> None:
+        if not address:
+            return
+        try:
+            self._server.add_secure_port(address, credentials)
+        except RuntimeError as exc:
+            raise ConfigError(SETTINGS, key, f"{address} cannot be bound") from exc
 
 
 class _Servicer(values_pb2_grpc.ValuesServicer):
@@ -154,7 +178,10 @@ def _bad_names(devices: Sequence[str]) -> str:
     return ""
 
 
-def _credentials(settings: ValueSettings, hub: HubSettings) -> grpc.ServerCredentials:
+def _credentials(
+    settings: ValueSettings, hub: HubSettings
+) -> tuple[grpc.ServerCredentials, grpc.ServerCredentials]:
+    """Return those that ask for a client certificate, and those that do not. Raises: ConfigError."""
     files = (
         settings.key_file or hub.key_file,
         settings.cert_file or hub.cert_file,
@@ -164,4 +191,8 @@ def _credentials(settings: ValueSettings, hub: HubSettings) -> grpc.ServerCreden
         key, cert, authority = (Path(name).read_bytes() for name in files)
     except OSError as exc:
         raise ConfigError(SETTINGS, "values", f"{exc.filename}: {exc.strerror}") from exc
-    return grpc.ssl_server_credentials([(key, cert)], authority, require_client_auth=True)
+    pair = [(key, cert)]
+    return (
+        grpc.ssl_server_credentials(pair, authority, require_client_auth=True),
+        grpc.ssl_server_credentials(pair),
+    )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
+from cloudcore import metrics
+from cloudcore.samples import BlockQueue
 from cloudcore.seams import SampleOrigin
 from synccore.pb import values_pb2
 from synccore.series import Readings, Series, Value
 
-# Blocks that wait for one reader, some thousand values each. Full: the oldest goes, and the reader is told how many.
-MAX_WAITING = 64
-# Of one message: far below gRPC's 4 MiB.
+# What waits for one reader: half a million numbers. Full: the oldest blocks go, and the reader is told how many values.
+MAX_WAITING_BYTES = 10 << 20
+# Of one message: below gRPC's 4 MiB, also if every value is a text of 1 KiB with a name as long.
 MAX_VALUES = 5_000
+MAX_BATCH_BYTES = 1 << 20
 
 
 class Wanted:
@@ -33,40 +35,52 @@ class Subscription:
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._waiting: deque[Readings] = deque()
+        self._waiting = BlockQueue(MAX_WAITING_BYTES)
         self._missed = 0
-        self._filled = asyncio.Event()
 
     async def take(self, origin: SampleOrigin, readings: Readings) -> None:  # noqa: ARG002
         """Keep a block until the reader has it."""
         if not any(self._wanted.has(series.device) for series in readings.names):
             return
-        if len(self._waiting) >= MAX_WAITING:
-            self._missed += len(self._waiting.popleft())
-        self._waiting.append(readings)
-        self._filled.set()
+        for dropped in self._waiting.put(readings):
+            missed_count = self._wanted_count(dropped)
+            metrics.values_dropped.labels("watch").inc(missed_count)
+            self._missed += missed_count
 
-    async def batches(self) -> list[values_pb2.Batch]:
-        """Wait for values; return what came in."""
-        await self._filled.wait()
-        self._filled.clear()
-        found: list[values_pb2.Value] = []
-        while self._waiting:
-            found += self._seen(self._waiting.popleft())
+    async def batches(self) -> Iterator[values_pb2.Batch]:
+        """Wait for a block; return it as messages, each made when it is asked for."""
+        await self._waiting.first()
+        readings = self._waiting.pop()
         missed, self._missed = self._missed, 0
-        made = [
-            values_pb2.Batch(values=found[start : start + MAX_VALUES])
-            for start in range(0, len(found), MAX_VALUES)
-        ]
-        if missed:
-            made = made or [values_pb2.Batch()]
-            made[0].missed = missed
-        return made
+        return self._messages(readings, missed)
 
-    def _seen(self, readings: Readings) -> list[values_pb2.Value]:
+    def _wanted_count(self, readings: Readings) -> int:
+        """Return how many of a block's values are wanted: of the others the reader must not even know."""
+        counts = Counter(readings.series)
+        return sum(n for p, n in counts.items() if self._wanted.has(readings.names[p].device))
+
+    def _messages(self, readings: Readings, missed: int) -> Iterator[values_pb2.Batch]:
         seen = [self._wanted.has(series.device) for series in readings.names]
         rows = zip(readings.series, readings.times, readings.values, strict=True)
-        return [to_wire(readings.names[p], t, v) for p, t, v in rows if seen[p]]
+        wanted = ((readings.names[place], t, v) for place, t, v in rows if seen[place])
+        return messages(wanted, missed)
+
+
+def messages(
+    rows: Iterable[tuple[Series, int, Value]], missed: int = 0
+) -> Iterator[values_pb2.Batch]:
+    """Yield values as messages of bounded size; the first one says how many were left out before it."""
+    values: list[values_pb2.Value] = []
+    size_bytes = 0
+    for series, time_ms, value in rows:
+        text_bytes = 3 * len(value) if isinstance(value, str) else 8
+        size_bytes += 3 * (len(series.device) + len(series.property)) + text_bytes
+        if values and (len(values) >= MAX_VALUES or size_bytes > MAX_BATCH_BYTES):
+            yield values_pb2.Batch(values=values, missed=missed)
+            values, missed, size_bytes = [], 0, 0
+        values.append(to_wire(series, time_ms, value))
+    if values or missed:
+        yield values_pb2.Batch(values=values, missed=missed)
 
 
 def to_wire(series: Series, time_ms: int, value: Value) -> values_pb2.Value:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
-from typing import Self
+from typing import NoReturn, Self
 
 from corekit.backoff import Backoff
 from corekit.errors import EdgeError, ProtocolError, StoreError, TransportError
-from corekit.lifecycle import apart, leaf_exceptions
+from corekit.lifecycle import apart, forget_frames, leaf_exceptions
 from corekit.logs import RepeatedFault
+from corekit.looplag import LoopLag
 from edgecore import metrics
 from edgecore.edgehub.applying import EventOf
 from edgecore.edgehub.blocks import BlockSource, NoBlocks
@@ -58,7 +59,10 @@ class EdgeHub:
         event_of: EventOf | None = None,
         dial_with: Dial = dial,
         clock: Callable[[], float] = time.monotonic,
+        lag: LoopLag | None = None,
     ) -> None:
+        """Shapes: lag: somebody else's, who runs it; None: its own."""
+        self._lag, self._owns_lag = lag or LoopLag(clock), lag is None
         self._settings, self._node_name, self._store = settings, node_name, store
         self._samples = samples or NoBlocks()
         self._dial, self._clock, self._event_of = dial_with, clock, event_of
@@ -111,6 +115,12 @@ class EdgeHub:
 
     async def run(self) -> None:
         """Dial and serve, for ever."""
+        async with asyncio.TaskGroup() as group:
+            if self._owns_lag:
+                group.create_task(self._lag.run(), name="edgehub_lag")
+            await self._dial_for_ever()
+
+    async def _dial_for_ever(self) -> NoReturn:
         while True:
             metrics.dials.inc()
             problem = await apart(self._serve_once())
@@ -147,7 +157,9 @@ class EdgeHub:
         assert self._rebuilt is not None
         try:
             async with self._dial(self._settings) as stream:
-                session = EdgeSession(self._hello(), self._store.index.entries, self._clock())
+                session = EdgeSession(
+                    self._hello(), self._store.index.entries, self._clock(), self._lag.was_late
+                )
                 self._link = Link(
                     session,
                     stream,
@@ -163,9 +175,12 @@ class EdgeHub:
                 )
                 await self._link.serve()
         except EdgeError as exc:
+            forget_frames(exc)
             return exc
         except BaseExceptionGroup as group:
-            return _reason(group)
+            reason = _reason(group)
+            forget_frames(group)
+            return reason
         finally:
             self._spread_s = 0.0 if self._link is None else self._link.spread_s
             self._link = None

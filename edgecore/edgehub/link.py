@@ -408,12 +408,15 @@ class Link:
                 self._closed.set_result(None)
 
     async def _tick(self) -> None:
+        due_s = self._clock()
         while True:
-            self._session.tick(self._clock())
+            now = self._clock()
+            self._session.tick(now, max(0.0, now - due_s))
             if self._session.has_outgoing:
                 self._to_send.set()
             # The Welcome brings another heartbeat, which counts from then on.
             rest_s = self._session.heartbeat_s / 8
+            due_s = now + rest_s
             if self.joined:
                 await asyncio.sleep(rest_s)
             else:

@@ -47,6 +47,11 @@ class GrpcStream:
     def __init__(self, call: Any) -> None:
         self._call = call
 
+    def end(self) -> None:
+        """Cancel the call and let go of it: the connection is open for as long as anybody has it."""
+        self._call.cancel()
+        self._call = None
+
     async def send(self, messages: Sequence[EdgeMessage]) -> None:
         """Write in order."""
         try:
@@ -89,11 +94,11 @@ async def dial(settings: HubSettings) -> AsyncIterator[SyncStream]:
         ("grpc.enable_http_proxy", 0),
     ]
     async with grpc.aio.secure_channel(settings.server, credentials, options=options) as channel:
-        call = sync_pb2_grpc.SyncStub(channel).Connect()  # type: ignore[no-untyped-call]
+        stream = GrpcStream(sync_pb2_grpc.SyncStub(channel).Connect())  # type: ignore[no-untyped-call]
         try:
-            yield GrpcStream(call)
+            yield stream
         finally:
-            call.cancel()
+            stream.end()
 
 
 def _credentials(settings: HubSettings) -> grpc.ChannelCredentials:

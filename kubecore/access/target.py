@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -23,7 +24,7 @@ class Target:
     name: str = ""
     subresource: str = ""
     field_selector: str = ""
-    tail: str = ""  # of a proxied request: the path below `proxy`, as it came
+    tail: str = ""  # of a proxied request: the path below `proxy`, as it came; "" for none
 
     @property
     def resource(self) -> str:
@@ -77,11 +78,18 @@ def target_of(request: web.Request) -> Target:
 def _proxied(
     request: web.Request, group: str, version: str, namespace: str, rest: list[str]
 ) -> Target:
-    tail = "/" + request.rel_url.raw_path.partition("/proxy")[2].lstrip("/")
+    # By count, not by name: a namespace may be called `proxy` too.
+    found = re.match(rf"(?:/+[^/]+){{{_above(group, namespace)}}}", request.rel_url.raw_path)
+    tail = request.rel_url.raw_path[found.end() :] if found else ""
     verb = _verb(request, named=True)
     return Target(
         verb, request.path, group, version, rest[0], namespace, rest[1], "proxy", tail=tail
     )
+
+
+def _above(group: str, namespace: str) -> int:
+    """Return of how many parts the path of a proxied object is, `proxy` included."""
+    return 2 + bool(group) + (2 if namespace else 0) + 3
 
 
 def _verb(request: web.Request, *, named: bool) -> str:

@@ -11,6 +11,7 @@ from kubecore.kinds.registry import Registry
 from kubecore.objects.client import Objects
 from kubecore.objects.operations import CRDS
 from kubecore.objects.watching import WatchHub
+from kubecore.schema.validation_policies import SYSTEM_PRIORITIES
 from kubecore.storage.store import Store
 from kubecore.values.invalid import InvalidObjectError
 
@@ -66,6 +67,9 @@ class Bootstrap:
                 logger.warning("custom resources are not served: %s", exc)
         for name in NAMESPACES:
             await self._ensure("", "namespaces", "", {"metadata": {"name": name}})
+        for name, value in SYSTEM_PRIORITIES.items():
+            priority = {"metadata": {"name": name}, "value": value}
+            await self._ensure("scheduling.k8s.io", "priorityclasses", "", priority)
         await self._ensure(_RBAC, "clusterroles", "", _CLUSTER_ADMIN)
         await self._ensure(_RBAC, "clusterroles", "", _KUBELET_ADMIN)
         for binding in (_CLUSTER_ADMINS, _KUBELET_ADMINS):

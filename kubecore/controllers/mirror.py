@@ -75,7 +75,10 @@ class ObjectClient(Protocol):
 
 
 class Mirror:
-    """The objects of `resource` by (namespace, name). `on_change` is called after each change of the copy."""
+    """The objects of `resource` by (namespace, name). `on_change` is called after each change of the copy.
+
+    Shapes:  shrink: what is kept of an object. on_object: told each object before and after (None: not there).
+    """
 
     def __init__(
         self,
@@ -84,8 +87,11 @@ class Mirror:
         on_change: Callable[[], None],
         *,
         namespace: str = "",
+        shrink: Callable[[Object], Object] = lambda obj: obj,
+        on_object: Callable[[Object | None, Object | None], None] = lambda _before, _after: None,
     ) -> None:
         self._client, self._resource, self._on_change = client, resource, on_change
+        self._shrink, self._on_object = shrink, on_object
         self._namespace = namespace
         self.objects: dict[tuple[str, str], Object] = {}
         self.synced = False
@@ -100,16 +106,24 @@ class Mirror:
 
     async def _follow(self) -> None:
         objects, version = await self._client.list(self._resource, self._namespace)
-        self.objects = {key_of(obj): obj for obj in objects}
+        before, self.objects = self.objects, {key_of(obj): self._shrink(obj) for obj in objects}
+        for key in before.keys() | self.objects.keys():
+            self._on_object(before.get(key), self.objects.get(key))
         self.synced = True
         self._on_change()
         events = self._client.watch(self._resource, self._namespace, resource_version=version)
         async for event in events:
-            if event.type == "DELETED":
-                self.objects.pop(key_of(event.obj), None)
-            else:
-                self.objects[key_of(event.obj)] = event.obj
+            self._take(event)
             self._on_change()
+
+    def _take(self, event: Changed) -> None:
+        key = key_of(event.obj)
+        if event.type == "DELETED":
+            self._on_object(self.objects.pop(key, None), None)
+            return
+        after = self._shrink(event.obj)
+        self._on_object(self.objects.get(key), after)
+        self.objects[key] = after
 
 
 def key_of(obj: Object) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from kubecore.objects.client import Objects
 from kubecore.settings import ControllerSettings
 
 logger = logging.getLogger(__name__)
+
+# Pods that are looked at in one turn of the loop: a few milliseconds' worth.
+SLICE = 5_000
 
 
 class OrphanedPods:
@@ -53,16 +57,23 @@ class OrphanedPods:
                 await asyncio.sleep(self._settings.node_monitor_period_s)
 
     async def _pass(self) -> None:
-        present = {name for _, name in self._nodes.objects}
-        bound = [pod for pod in self._pods.objects.values() if pod["spec"].get("nodeName")]
-        missing = {pod["spec"]["nodeName"] for pod in bound} - present
+        orphans = await self._orphans()
         now_s = self._clock()
-        since_s = {node: self._missing_since_s.get(node, now_s) for node in missing}
+        since_s = {node: self._missing_since_s.get(node, now_s) for node, _ in orphans}
         self._missing_since_s = since_s
-        for pod in bound:
-            node = pod["spec"]["nodeName"]
-            if node in missing and now_s - since_s[node] >= self._settings.orphan_grace_s:
+        for node, pod in orphans:
+            if now_s - since_s[node] >= self._settings.orphan_grace_s:
                 await self._remove(pod, node)
+
+    async def _orphans(self) -> list[tuple[str, Object]]:
+        """Return pods and the name of their node that is not there. In slices: there may be a hundred thousand."""
+        present = {"", *(name for _, name in self._nodes.objects)}
+        pods, orphans = iter(list(self._pods.objects.values())), []
+        while looked_at := tuple(itertools.islice(pods, SLICE)):
+            nodes = [(pod["spec"].get("nodeName") or "", pod) for pod in looked_at]
+            orphans += [(node, pod) for node, pod in nodes if node not in present]
+            await asyncio.sleep(0)
+        return orphans
 
     async def _remove(self, pod: Object, node: str) -> None:
         namespace, name = key_of(pod)

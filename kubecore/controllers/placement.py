@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 from kubecore.controllers.claims import Volumes
-from kubecore.values.quantities import parse_quantity
+from kubecore.values.requests import ZERO, amounts, pod_requests
 from kubecore.values.selectors import match_expression
 
 Object = dict[str, Any]
-ZERO = Decimal(0)
 UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
 NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
@@ -169,56 +167,9 @@ def _lacking(pod: Object, node: Object, load: NodeLoad) -> list[str]:
     return found
 
 
-def pod_requests(pod: Object) -> dict[str, Decimal]:
-    """Return what a pod asks for: its containers together, or an init container if that is more."""
-    spec = pod["spec"]
-    total: dict[str, Decimal] = {}
-    for container in spec.get("containers") or []:
-        _add(total, _requests(container))
-    sidecars: dict[str, Decimal] = {}
-    peak: dict[str, Decimal] = {}
-    for container in spec.get("initContainers") or []:
-        wanted = _requests(container)
-        if container.get("restartPolicy") == "Always":
-            _add(sidecars, wanted)
-            wanted = dict(sidecars)
-        else:
-            _add(wanted, sidecars)
-        for name, amount in wanted.items():
-            peak[name] = max(peak.get(name, ZERO), amount)
-    _add(total, sidecars)
-    for name, amount in peak.items():
-        total[name] = max(total.get(name, ZERO), amount)
-    _add(total, _amounts(spec.get("overhead") or {}))
-    return total
-
-
-def _requests(container: Object) -> dict[str, Decimal]:
-    resources = container.get("resources") or {}
-    # A limit without a request is a request; defaults say so too, but pods may be older than them.
-    return _amounts({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
-
-
-def _amounts(quantities: dict[str, Any]) -> dict[str, Decimal]:
-    return {name: _quantity(str(text)) for name, text in quantities.items()}
-
-
-def _add(total: dict[str, Decimal], more: dict[str, Decimal]) -> None:
-    for name, amount in more.items():
-        total[name] = total.get(name, ZERO) + amount
-
-
 def _allocatable(node: Object) -> dict[str, Decimal]:
     status = node.get("status", {})
-    return _amounts(status.get("allocatable") or status.get("capacity") or {})
-
-
-@lru_cache(maxsize=1024)
-def _quantity(text: str) -> Decimal:
-    try:
-        return parse_quantity(text)
-    except ValueError:  # checked when it was written; a node's own report is not worth a crash
-        return ZERO
+    return amounts(status.get("allocatable") or status.get("capacity") or {})
 
 
 def host_ports(pod: Object) -> set[tuple[str, str, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kubecore.kinds.resource import Resource, Subresource
 
 _CORE = "io.k8s.api.core.v1."
@@ -47,10 +49,29 @@ def _rbac(plural: str, kind: str, *, namespaced: bool) -> Resource:
     )
 
 
+def _other(
+    api: str, plural: str, kind: str, *short_names: str, namespaced: bool, **more: Any
+) -> Resource:
+    """Return a resource of a group; `api`: the group, and its package among the definitions."""
+    package = api.partition(".")[0]
+    return Resource(
+        group=api,
+        version="v1",
+        plural=plural,
+        kind=kind,
+        singular=kind.lower(),
+        namespaced=namespaced,
+        short_names=short_names,
+        definition=f"io.k8s.api.{package}.v1.{kind}",
+        **more,
+    )
+
+
 BUILTIN: tuple[Resource, ...] = (
     _core("configmaps", "ConfigMap", "cm"),
     _core("endpoints", "Endpoints", "ep"),
     _core("events", "Event", "ev"),
+    _core("limitranges", "LimitRange", "limits"),
     _core("namespaces", "Namespace", "ns", namespaced=False, has_status=True),
     _core(
         "nodes",
@@ -77,8 +98,10 @@ BUILTIN: tuple[Resource, ...] = (
             Subresource("exec", ("create", "get"), "PodExecOptions"),
             Subresource("log", ("get",)),
             Subresource("portforward", ("create", "get"), "PodPortForwardOptions"),
+            Subresource("proxy", _PROXY, "PodProxyOptions"),
         ),
     ),
+    _core("resourcequotas", "ResourceQuota", "quota", has_status=True),
     _core("secrets", "Secret"),
     _core(
         "serviceaccounts",
@@ -88,26 +111,28 @@ BUILTIN: tuple[Resource, ...] = (
             Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io/v1"),
         ),
     ),
-    _core("services", "Service", "svc", has_status=True, categories=("all",)),
-    Resource(
-        group="coordination.k8s.io",
-        version="v1",
-        plural="leases",
-        kind="Lease",
-        singular="lease",
-        namespaced=True,
-        definition="io.k8s.api.coordination.v1.Lease",
+    _core(
+        "services",
+        "Service",
+        "svc",
+        has_status=True,
+        categories=("all",),
+        subresources=(Subresource("proxy", _PROXY, "ServiceProxyOptions"),),
     ),
-    Resource(
-        group="storage.k8s.io",
-        version="v1",
-        plural="storageclasses",
-        kind="StorageClass",
-        singular="storageclass",
+    _other(
+        "certificates.k8s.io",
+        "certificatesigningrequests",
+        "CertificateSigningRequest",
+        "csr",
         namespaced=False,
-        short_names=("sc",),
-        definition="io.k8s.api.storage.v1.StorageClass",
+        has_status=True,
+        subresources=(Subresource("approval", ("get", "patch", "update")),),
     ),
+    _other("coordination.k8s.io", "leases", "Lease", namespaced=True),
+    _other("discovery.k8s.io", "endpointslices", "EndpointSlice", namespaced=True),
+    _other("node.k8s.io", "runtimeclasses", "RuntimeClass", namespaced=False),
+    _other("scheduling.k8s.io", "priorityclasses", "PriorityClass", "pc", namespaced=False),
+    _other("storage.k8s.io", "storageclasses", "StorageClass", "sc", namespaced=False),
     _rbac("roles", "Role", namespaced=True),
     _rbac("rolebindings", "RoleBinding", namespaced=True),
     _rbac("clusterroles", "ClusterRole", namespaced=False),

@@ -7,6 +7,7 @@ from typing import Any
 
 from kubecore.kinds.resource import Resource
 from kubecore.objects.pod_accounts import MIRROR
+from kubecore.objects.service_addresses import carry_addresses
 
 Object = dict[str, Any]
 
@@ -30,6 +31,8 @@ def fill_update(resource: Resource, obj: Object, current: Object) -> None:
     if resource.storage_name == "namespaces" and isinstance(obj.get("spec", {}), dict):
         finalizers = current.get("spec", {}).get("finalizers")
         obj["spec"] = {**(obj.get("spec") or {}), "finalizers": finalizers or []}
+    if resource.storage_name == "services":
+        carry_addresses(obj, current)
 
 
 def _fill_namespace(namespace: Object) -> None:

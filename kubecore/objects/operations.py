@@ -26,9 +26,9 @@ from kubecore.kinds.crds import check_crd, crd_status
 from kubecore.kinds.registry import Registry
 from kubecore.kinds.resource import Resource
 from kubecore.objects import admission, deletion, metadata
+from kubecore.objects.admitters import NO_ADMITTERS, Admitters
 from kubecore.objects.deletion import DeleteOptions
 from kubecore.objects.pages import Page, Pages
-from kubecore.objects.pod_accounts import PodAccounts
 from kubecore.objects.watching import Selects, Subscription, WatchHub
 from kubecore.patching.patches import PatchError, apply_patch
 from kubecore.schema.checking import FieldValidation, check
@@ -73,10 +73,10 @@ class Operations:
         store: Store,
         registry: Registry,
         hub: WatchHub,
-        pod_accounts: PodAccounts | None = None,
+        admitters: Admitters = NO_ADMITTERS,
     ) -> None:
         self.store, self.registry, self._hub = store, registry, hub
-        self._pod_accounts = pod_accounts  # None: pods are stored without what their account brings
+        self._admitters = admitters
         self._pages = Pages()
 
     # -- reading
@@ -140,9 +140,8 @@ class Operations:
         options: WriteOptions = DEFAULT_WRITE,
     ) -> Written:
         """Store a new object."""
-        accounts = self._pod_accounts if resource.storage_name == "pods" else None
-        if accounts and isinstance(obj, dict):
-            await accounts.wait(namespace, obj)
+        if isinstance(obj, dict):
+            await self._admitters.wait(resource, namespace, obj)
         obj = metadata.stamp_new(resource, namespace, obj)
         admission.fill_new(resource, obj)
         checked, warnings = self._check(resource, obj, options)
@@ -151,10 +150,9 @@ class Operations:
         name = checked["metadata"]["name"]
         if resource.namespaced:
             self._require_namespace(resource, namespace, name)
-        if accounts:
-            accounts.admit(resource, checked)
         if self.store.latest(resource.storage_name, checked["metadata"].get("namespace", ""), name):
             raise already_exists(resource, name)
+        self._admitters.admit(resource, checked, None)
         if options.dry_run:
             return Written(StoredObject.encode(checked, self.store.revision), warnings)
         self._install(resource, checked)
@@ -262,6 +260,8 @@ class Operations:
         checked, warnings = self._check(resource, merged, options, current, subresource)
         if options.guard:
             options.guard(current, checked)
+        if not subresource:
+            self._admitters.admit(resource, checked, current)
         if "generation" in stored and metadata.spec_changed(resource, checked, current):
             checked["metadata"]["generation"] = stored["generation"] + 1
         removable = deletion.is_removable(resource, checked)

@@ -43,10 +43,10 @@ class PodAccounts:
                 return
             await asyncio.sleep(_LOOK_S)
 
-    def admit(self, resource: Resource, pod: Object) -> None:
+    def admit(self, resource: Resource, pod: Object, old: Object | None) -> None:
         """Add, in place, to a new pod that has been checked. Raises:  ApiStatusError 403: no such account."""
         metadata, spec = pod["metadata"], pod["spec"]
-        if MIRROR in (metadata.get("annotations") or {}):
+        if old is not None or MIRROR in (metadata.get("annotations") or {}):
             return
         namespace, name = metadata["namespace"], spec.get("serviceAccountName") or "default"
         entry = self._store.latest("serviceaccounts", namespace, name)

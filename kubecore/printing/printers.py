@@ -9,6 +9,13 @@ from typing import Any
 from kubecore.kinds.resource import Column
 from kubecore.printing.durations import age
 from kubecore.printing.pods import NONE, POD_COLUMNS, pod_cells
+from kubecore.printing.policies import (
+    endpoint_slice_cells,
+    priority_class_cells,
+    quota_cells,
+    runtime_class_cells,
+    signing_request_cells,
+)
 
 UNKNOWN = "<unknown>"
 UNSET = "<unset>"
@@ -272,6 +279,12 @@ _EVENT_COLUMNS = (
     Column("Count", "integer", priority=1),
     Column("Name", format="name", priority=1),
 )
+_PRIORITY_COLUMNS = (
+    Column("Name", format="name"),
+    Column("Value", "integer"),
+    Column("Global-Default", "boolean"),
+    *_columns("Age", "PreemptionPolicy"),
+)
 _BINDING = Printer(
     _columns("Name", "Role", "Age", wide=("Users", "Groups", "ServiceAccounts")), _binding
 )
@@ -294,6 +307,17 @@ PRINTERS: dict[str, Printer] = {
     "persistentvolumeclaims": Printer(_CLAIM_COLUMNS, _claim),
     "storageclasses.storage.k8s.io": Printer(_CLASS_COLUMNS, _storage_class),
     "endpoints": Printer(_columns("Name", "Endpoints", "Age"), _endpoints),
+    "endpointslices.discovery.k8s.io": Printer(
+        _columns("Name", "AddressType", "Ports", "Endpoints", "Age"), endpoint_slice_cells
+    ),
+    "limitranges": _CREATED,
+    "resourcequotas": Printer(_columns("Name", "Request", "Limit", "Age"), quota_cells),
+    "runtimeclasses.node.k8s.io": Printer(_columns("Name", "Handler", "Age"), runtime_class_cells),
+    "priorityclasses.scheduling.k8s.io": Printer(_PRIORITY_COLUMNS, priority_class_cells),
+    "certificatesigningrequests.certificates.k8s.io": Printer(
+        _columns("Name", "Age", "SignerName", "Requestor", "RequestedDuration", "Condition"),
+        signing_request_cells,
+    ),
     "leases.coordination.k8s.io": Printer(_columns("Name", "Holder", "Age"), _lease),
     "customresourcedefinitions.apiextensions.k8s.io": _CREATED,
     "roles.rbac.authorization.k8s.io": _CREATED,

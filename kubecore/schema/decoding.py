@@ -16,7 +16,7 @@ from kubecore.values.quantities import canonical_quantity
 MAX_DEPTH = 100
 _INT_LIMITS = {"int32": 1 << 31, "int64": 1 << 63}
 # Required by the OpenAPI definitions but not by the API server.
-_NOT_REALLY_REQUIRED = frozenset({"rules", "message", "reason", "value", "apiGroup"})
+_NOT_REALLY_REQUIRED = frozenset({"rules", "message", "reason", "value", "apiGroup", "endpoints"})
 
 
 class DecodeError(ValueError):

@@ -8,6 +8,7 @@ from typing import Any
 
 from kubecore.kinds.resource import Resource
 from kubecore.schema.defaults_pods import default_pod
+from kubecore.schema.defaults_services import default_service
 
 Object = dict[str, Any]
 _RBAC = "rbac.authorization.k8s.io"
@@ -35,24 +36,6 @@ def _secret(secret: Object) -> None:
         secret["data"] = {**(secret.get("data") or {}), **encoded}
 
 
-def _service(service: Object) -> None:
-    spec = service.setdefault("spec", {})
-    service.setdefault("status", {}).setdefault("loadBalancer", {})
-    spec.setdefault("type", "ClusterIP")
-    spec.setdefault("sessionAffinity", "None")
-    for port in spec.get("ports") or []:
-        port.setdefault("protocol", "TCP")
-        port.setdefault("targetPort", port.get("port"))
-    if spec["type"] == "ExternalName":
-        return
-    spec.setdefault("internalTrafficPolicy", "Cluster")
-    if spec["type"] == "ClusterIP":
-        # There is no service network here: a service is headless unless it says otherwise.
-        spec.setdefault("clusterIP", "None")
-    if "clusterIP" in spec:
-        spec.setdefault("clusterIPs", [spec["clusterIP"]])
-
-
 def _structs(obj: Object) -> None:
     """Go writes a struct even where it is empty, and clients count on it."""
     obj.setdefault("spec", {})
@@ -64,6 +47,33 @@ def _endpoints(endpoints: Object) -> None:
     for subset in endpoints.get("subsets") or []:
         for port in subset.get("ports") or []:
             port.setdefault("protocol", "TCP")
+
+
+def _endpoint_slice(endpoints: Object) -> None:
+    for port in endpoints.get("ports") or []:
+        port.setdefault("name", "")
+        port.setdefault("protocol", "TCP")
+
+
+def _limit_range(limits: Object) -> None:
+    """A maximum is the default limit, a limit the default request, a minimum the last resort."""
+    for item in limits.get("spec", {}).get("limits") or []:
+        if item.get("type") != "Container":
+            continue
+        default = {**(item.get("max") or {}), **(item.get("default") or {})}
+        request = {**(item.get("min") or {}), **default, **(item.get("defaultRequest") or {})}
+        if default:
+            item["default"] = default
+        if request:
+            item["defaultRequest"] = request
+
+
+def _priority_class(priority_class: Object) -> None:
+    priority_class.setdefault("preemptionPolicy", "PreemptLowerPriority")
+
+
+def _signing_request(request: Object) -> None:
+    request.setdefault("status", {})
 
 
 def _volume(volume: Object) -> None:
@@ -108,8 +118,13 @@ _DEFAULTS: dict[str, Callable[[Object], None]] = {
     "nodes": _structs,
     "leases.coordination.k8s.io": _structs,
     "secrets": _secret,
-    "services": _service,
+    "services": default_service,
     "endpoints": _endpoints,
+    "endpointslices.discovery.k8s.io": _endpoint_slice,
+    "limitranges": _limit_range,
+    "resourcequotas": _structs,
+    "priorityclasses.scheduling.k8s.io": _priority_class,
+    "certificatesigningrequests.certificates.k8s.io": _signing_request,
     "persistentvolumes": _volume,
     "persistentvolumeclaims": _claim,
     "storageclasses.storage.k8s.io": _storage_class,

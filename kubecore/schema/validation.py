@@ -10,6 +10,18 @@ from kubecore.kinds.crds import crd_causes
 from kubecore.kinds.resource import Resource
 from kubecore.schema.validation_debug import check_ephemeral_update
 from kubecore.schema.validation_pods import check_pod, check_pod_update
+from kubecore.schema.validation_policies import (
+    check_endpoint_slice,
+    check_limit_range,
+    check_priority_class,
+    check_quota,
+    check_runtime_class,
+    endpoint_slice_update,
+    priority_class_update,
+    quota_update,
+    runtime_class_update,
+)
+from kubecore.schema.validation_services import check_service, service_update
 from kubecore.schema.validation_volumes import (
     check_claim,
     check_class,
@@ -134,27 +146,6 @@ def _check_lease(lease: Object) -> list[Cause]:
     return []
 
 
-def _check_service(service: Object) -> list[Cause]:
-    spec = service["spec"]
-    causes: list[Cause] = []
-    kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]
-    if spec["type"] not in kinds:
-        causes.append(not_supported("spec.type", spec["type"], kinds))
-    if spec["type"] == "ExternalName" and not spec.get("externalName"):
-        causes.append(required("spec.externalName"))
-    ports = spec.get("ports") or []
-    if not ports and spec["type"] != "ExternalName" and spec.get("clusterIP") != "None":
-        causes.append(required("spec.ports"))
-    for index, port in enumerate(ports):
-        field = f"spec.ports[{index}]"
-        if not 1 <= port.get("port", 0) <= 65535:
-            rule = "must be between 1 and 65535, inclusive"
-            causes.append(invalid(f"{field}.port", port.get("port", 0), rule))
-        if len(ports) > 1 and not port.get("name"):
-            causes.append(required(f"{field}.name"))
-    return causes
-
-
 def _check_binding(binding: Object) -> list[Cause]:
     causes: list[Cause] = []
     role = binding.get("roleRef") or {}
@@ -215,7 +206,12 @@ _RULES: dict[str, Callable[[Object], list[Cause]]] = {
     "configmaps": _check_config_map,
     "secrets": _check_secret,
     "events": _check_event,
-    "services": _check_service,
+    "services": check_service,
+    "limitranges": check_limit_range,
+    "resourcequotas": check_quota,
+    "runtimeclasses.node.k8s.io": check_runtime_class,
+    "priorityclasses.scheduling.k8s.io": check_priority_class,
+    "endpointslices.discovery.k8s.io": check_endpoint_slice,
     "leases.coordination.k8s.io": _check_lease,
     f"rolebindings.{_RBAC}": _check_binding,
     f"clusterrolebindings.{_RBAC}": _check_binding,
@@ -226,6 +222,11 @@ _UPDATE_RULES: dict[str, Callable[[Object, Object], list[Cause]]] = {
     "pods": check_pod_update,
     "persistentvolumes": volume_update,
     "persistentvolumeclaims": claim_update,
+    "services": service_update,
+    "resourcequotas": quota_update,
+    "runtimeclasses.node.k8s.io": runtime_class_update,
+    "priorityclasses.scheduling.k8s.io": priority_class_update,
+    "endpointslices.discovery.k8s.io": endpoint_slice_update,
     "configmaps": _content_update,
     "secrets": _content_update,
     f"rolebindings.{_RBAC}": _binding_update,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-
-from aiohttp import ClientError, ClientResponse, web
-from multidict import CIMultiDict, CIMultiDictProxy
+from aiohttp import web
+from multidict import CIMultiDict
 
 from kubecore.access.target import Target
-from kubecore.errors import ApiStatusError, bad_request, method_not_allowed, not_found, unknown_path
+from kubecore.errors import ApiStatusError, method_not_allowed, not_found, unknown_path
 from kubecore.kinds.registry import Registry
 from kubecore.serving.answers import refusal_of
+from kubecore.serving.api_proxy import ProxyApi, relay
 from kubecore.serving.upgrades import serve_upgrade
 from kubecore.storage.store import Object, Store
 from kubecore.streams.errors import KubeletAnswerError
@@ -25,29 +24,10 @@ from kubecore.streams.requests import (
     wanted_streams,
 )
 
-logger = logging.getLogger(__name__)
-
 STREAMS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 # Each holds two connections and at most a few hundred KiB; kubectl opens one per container.
 MAX_STREAMS = 512
 _PLAIN = {"Accept-Encoding": "identity"}
-# Headers that belong to one connection, or tell who the client is.
-_NOT_PROXIED = frozenset(
-    {
-        "authorization",
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 class StreamApi:
@@ -55,6 +35,7 @@ class StreamApi:
 
     def __init__(self, store: Store, registry: Registry, kubelets: KubeletClient) -> None:
         self._store, self._registry, self._kubelets = store, registry, kubelets
+        self._proxy = ProxyApi(store, registry, kubelets)
         self._open = 0
 
     async def serve(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -74,9 +55,9 @@ class StreamApi:
             self._open -= 1
 
     async def _serve(self, request: web.Request, target: Target) -> web.StreamResponse:
-        if target.plural == "nodes" and target.subresource == "proxy":
-            return await self._proxy(request, self._endpoint(target.name), target.tail)
-        if target.plural != "pods" or target.subresource == "proxy":
+        if target.subresource == "proxy":
+            return await self._proxy.serve(request, target)
+        if target.plural != "pods":
             raise unknown_path()
         pod = self._object("pods", target.namespace, target.name)
         if target.subresource == "log":
@@ -117,39 +98,4 @@ class StreamApi:
         async with self._kubelets.request(endpoint, "GET", path, headers=_PLAIN) as answer:
             if answer.status != 200:
                 raise refusal_of(answer.status, await answer.content.read(CHUNK_BYTES))
-            response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-            return await _relay(request, response, answer)
-
-    async def _proxy(
-        self, request: web.Request, endpoint: Endpoint, path: str
-    ) -> web.StreamResponse:
-        if "upgrade" in request.headers.get("Connection", "").lower():
-            raise bad_request("upgraded connections are not proxied; use exec or port-forward")
-        query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
-        sent = CIMultiDict(_proxied(request.headers))
-        body = await request.read() if request.can_read_body else None
-        async with self._kubelets.request(
-            endpoint, request.method, f"{path}{query}", headers=sent, data=body
-        ) as answer:
-            headers = CIMultiDict(_proxied(answer.headers))
-            response = web.StreamResponse(status=answer.status, headers=headers)
-            return await _relay(request, response, answer)
-
-
-async def _relay(
-    request: web.Request, response: web.StreamResponse, answer: ClientResponse
-) -> web.StreamResponse:
-    """Send the kubelet's body as it comes. What breaks it off breaks off the client's too: its end would be a lie."""
-    try:
-        await response.prepare(request)
-        async for chunk in answer.content.iter_any():
-            await response.write(chunk)
-    except (ClientError, OSError) as exc:
-        logger.debug("%s: broken off: %s", request.path, exc)
-        if request.transport:
-            request.transport.abort()
-    return response
-
-
-def _proxied(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
-    return [(k, v) for k, v in headers.items() if k.lower() not in _NOT_PROXIED]
+            return await relay(request, answer, CIMultiDict({"Content-Type": "text/plain"}))

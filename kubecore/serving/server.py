@@ -36,6 +36,11 @@ class ApiServer:
         self._settings, self._api, self._hub = settings, api, hub
         self.port = 0
 
+    @property
+    def bound(self) -> tuple[str, int]:
+        """Host and port that are listened on, once entered."""
+        return split_address(self._settings.address)[0], self.port
+
     async def __aenter__(self) -> Self:
         host, port = split_address(self._settings.address)
         context = tls_context(self._settings)

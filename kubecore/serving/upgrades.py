@@ -22,14 +22,13 @@ from kubecore.errors import bad_request
 from kubecore.serving.hijack import Hijacked, take_over
 from kubecore.streams.channels import V5, ChannelTranslator, Wanted
 from kubecore.streams.errors import SpdyError
-from kubecore.streams.kubelet import Endpoint, KubeletClient, Upgraded
+from kubecore.streams.forwarding import PROTOCOL as PORT_FORWARD
+from kubecore.streams.kubelet import SPDY, Endpoint, KubeletClient, Upgraded
 from kubecore.streams.pipes import CHUNK_BYTES, Pipe, splice
 
 logger = logging.getLogger(__name__)
 
-SPDY = "SPDY/3.1"
 TUNNEL = "SPDY/3.1+portforward.k8s.io"
-_PORT_FORWARD = "portforward.k8s.io"
 _COMMAND = "v4.channel.k8s.io"
 # What is passed on of the client's request, and of the kubelet's answer to it.
 _ASKED = (
@@ -60,31 +59,19 @@ async def serve_upgrade(
         raise bad_request("Upgrade request required")
     offered = _protocols(request) if kind == "websocket" else []
     if wanted is not None and V5 in offered:
-        upgraded = await _dial_spdy(kubelets, endpoint, path, _COMMAND)
+        upgraded = await kubelets.dial_spdy(endpoint, path, _COMMAND)
         return await _translate(request, upgraded.pipe, ChannelTranslator(wanted))
     if wanted is None and TUNNEL in offered:
-        upgraded = await _dial_spdy(kubelets, endpoint, path, _PORT_FORWARD)
+        upgraded = await kubelets.dial_spdy(endpoint, path, PORT_FORWARD)
         return await _unwrap(request, upgraded.pipe)
     headers = [("Connection", "Upgrade"), ("Upgrade", request.headers["Upgrade"])]
     headers += [(k, v) for k, v in request.headers.items() if k.lower() in _ASKED]
     if request.method == "POST":
         headers.append(("Content-Length", "0"))
-    return await _join(request, await kubelets.upgrade(endpoint, request.method, path, headers))
+    return await join(request, await kubelets.upgrade(endpoint, request.method, path, headers))
 
 
-async def _dial_spdy(
-    kubelets: KubeletClient, endpoint: Endpoint, path: str, protocol: str
-) -> Upgraded:
-    headers = [
-        ("Connection", "Upgrade"),
-        ("Upgrade", SPDY),
-        ("X-Stream-Protocol-Version", protocol),
-        ("Content-Length", "0"),
-    ]
-    return await kubelets.upgrade(endpoint, "POST", path, headers)
-
-
-async def _join(request: web.Request, upgraded: Upgraded) -> web.StreamResponse:
+async def join(request: web.Request, upgraded: Upgraded) -> web.StreamResponse:
     """Both ends speak the same: carry bytes."""
     try:
         kept = [(k, v) for k, v in upgraded.headers if k.lower().startswith(_ANSWERED)]

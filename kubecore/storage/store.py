@@ -138,6 +138,18 @@ class Store:
             names = names[start : bisect.bisect_left(names, (namespace + "\0", ""))]
         return [objects[name] for name in names]
 
+    def upcoming(self, storage: str) -> list[StoredObject]:
+        """Return the objects as they will be once all changes on their way are committed; in no order."""
+        objects = dict(self._objects.get(storage, {}))
+        for (other, name), change in self._pending.items():
+            if other != storage:
+                continue
+            if change.type == "DELETED":
+                objects.pop(name, None)
+            else:
+                objects[name] = change.entry
+        return list(objects.values())
+
     def storages(self) -> list[str]:
         """Return every storage that holds an object."""
         return [storage for storage, objects in self._objects.items() if objects]

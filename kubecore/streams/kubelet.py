@@ -24,6 +24,7 @@ from kubecore.streams.pipes import CHUNK_BYTES, Pipe
 
 Object = dict[str, Any]
 DEFAULT_PORT = 10250
+SPDY = "SPDY/3.1"
 # As upstream dials a kubelet. The answer to an upgrade waits for the node to start the stream.
 DIAL_S = 30.0
 ANSWER_S = 60.0
@@ -125,9 +126,9 @@ class KubeletClient:
         except OSError as exc:
             raise not_reached(endpoint, exc) from exc
         try:
-            writer.write(_head(method, path, [("Host", str(endpoint)), *headers]))
+            writer.write(head(method, path, [("Host", str(endpoint)), *headers]))
             async with asyncio.timeout(ANSWER_S):
-                status, answered = _parse_head(await reader.readuntil(b"\r\n\r\n"))
+                status, answered = parse_head(await reader.readuntil(b"\r\n\r\n"))
                 if status != 101:
                     raise KubeletAnswerError(status, await _refusal(reader, answered))
         except (OSError, EOFError, asyncio.LimitOverrunError, ValueError) as exc:
@@ -140,6 +141,19 @@ class KubeletClient:
             writer.close()
             raise
         return Upgraded(Pipe(reader, writer), answered)
+
+    async def dial_spdy(self, endpoint: Endpoint, path: str, protocol: str) -> Upgraded:
+        """Return a connection on which the kubelet speaks `protocol` over SPDY/3.1.
+
+        Raises:  ApiStatusError 500: not reached. KubeletAnswerError: it answered otherwise.
+        """
+        headers = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", SPDY),
+            ("X-Stream-Protocol-Version", protocol),
+            ("Content-Length", "0"),
+        ]
+        return await self.upgrade(endpoint, "POST", path, headers)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -182,13 +196,15 @@ def _tls_context(settings: KubeletSettings) -> ssl.SSLContext:
     return context
 
 
-def _head(method: str, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
+def head(method: str, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
+    """Return the head of a request."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
 
-def _parse_head(head: bytes) -> tuple[int, list[tuple[str, str]]]:
-    first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+def parse_head(raw: bytes) -> tuple[int, list[tuple[str, str]]]:
+    """Return status and headers of an answer's head. Raises:  ValueError: it is none."""
+    first, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     version, _, rest = first.partition(" ")
     if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
         raise ValueError(f"malformed HTTP response {first[:80]!r}")

@@ -221,12 +221,14 @@ class Ping(_message.Message):
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class Pong(_message.Message):
-    __slots__ = ("number", "spread_ms")
+    __slots__ = ("number", "spread_ms", "late")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     SPREAD_MS_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
     number: int
     spread_ms: int
-    def __init__(self, number: _Optional[int] = ..., spread_ms: _Optional[int] = ...) -> None: ...
+    late: bool
+    def __init__(self, number: _Optional[int] = ..., spread_ms: _Optional[int] = ..., late: _Optional[bool] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ("code", "reason", "retry_after_ms")

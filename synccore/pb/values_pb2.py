@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18synccore/pb/values.proto\x12\x13\x61rmadillo.values.v1\"\x1f\n\x0cWatchRequest\x12\x0f\n\x07\x64\x65vices\x18\x01 \x03(\t\"D\n\x0eHistoryRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\"C\n\x05\x42\x61tch\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.armadillo.values.v1.Value\x12\x0e\n\x06missed\x18\x02 \x01(\x04\"\x88\x01\n\x05Value\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\x10\n\x06number\x18\x04 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x05 \x01(\x12H\x00\x12\x0e\n\x04\x66lag\x18\x06 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x07 \x01(\tH\x00\x42\x07\n\x05value2\xa0\x01\n\x06Values\x12H\n\x05Watch\x12!.armadillo.values.v1.WatchRequest\x1a\x1a.armadillo.values.v1.Batch0\x01\x12L\n\x07History\x12#.armadillo.values.v1.HistoryRequest\x1a\x1a.armadillo.values.v1.Batch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18synccore/pb/values.proto\x12\x13\x61rmadillo.values.v1\"\x1f\n\x0cWatchRequest\x12\x0f\n\x07\x64\x65vices\x18\x01 \x03(\t\"l\n\x0eHistoryRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\x12\x10\n\x08until_ms\x18\x04 \x01(\x03\x12\x14\n\x0cnewest_count\x18\x05 \x01(\r\"C\n\x05\x42\x61tch\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.armadillo.values.v1.Value\x12\x0e\n\x06missed\x18\x02 \x01(\x04\"\x88\x01\n\x05Value\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\x10\n\x06number\x18\x04 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x05 \x01(\x12H\x00\x12\x0e\n\x04\x66lag\x18\x06 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x07 \x01(\tH\x00\x42\x07\n\x05value2\xa0\x01\n\x06Values\x12H\n\x05Watch\x12!.armadillo.values.v1.WatchRequest\x1a\x1a.armadillo.values.v1.Batch0\x01\x12L\n\x07History\x12#.armadillo.values.v1.HistoryRequest\x1a\x1a.armadillo.values.v1.Batch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST']._serialized_start=49
   _globals['_WATCHREQUEST']._serialized_end=80
   _globals['_HISTORYREQUEST']._serialized_start=82
-  _globals['_HISTORYREQUEST']._serialized_end=150
-  _globals['_BATCH']._serialized_start=152
-  _globals['_BATCH']._serialized_end=219
-  _globals['_VALUE']._serialized_start=222
-  _globals['_VALUE']._serialized_end=358
-  _globals['_VALUES']._serialized_start=361
-  _globals['_VALUES']._serialized_end=521
+  _globals['_HISTORYREQUEST']._serialized_end=190
+  _globals['_BATCH']._serialized_start=192
+  _globals['_BATCH']._serialized_end=259
+  _globals['_VALUE']._serialized_start=262
+  _globals['_VALUE']._serialized_end=398
+  _globals['_VALUES']._serialized_start=401
+  _globals['_VALUES']._serialized_end=561
 # @@protoc_insertion_point(module_scope)

@@ -13,14 +13,18 @@ class WatchRequest(_message.Message):
     def __init__(self, devices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HistoryRequest(_message.Message):
-    __slots__ = ("device", "property", "since_ms")
+    __slots__ = ("device", "property", "since_ms", "until_ms", "newest_count")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     PROPERTY_FIELD_NUMBER: _ClassVar[int]
     SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_COUNT_FIELD_NUMBER: _ClassVar[int]
     device: str
     property: str
     since_ms: int
-    def __init__(self, device: _Optional[str] = ..., property: _Optional[str] = ..., since_ms: _Optional[int] = ...) -> None: ...
+    until_ms: int
+    newest_count: int
+    def __init__(self, device: _Optional[str] = ..., property: _Optional[str] = ..., since_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., newest_count: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("values", "missed")

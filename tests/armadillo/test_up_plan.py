@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -85,6 +87,21 @@ def test_the_welcome_names_the_kubeconfig_and_five_commands(plan):
     assert f"kubeconfig: {plan.kubeconfig}" in text
     commands = [line for line in text.splitlines() if line.startswith(("  kubectl", "  export"))]
     assert len(commands) == 5
+    assert "kubectl edge twin set lamp-01" in text
+
+
+def test_the_welcome_says_where_the_plugin_is_if_kubectl_would_not_find_it(plan, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert f" PATH={Path(sys.executable).parent}:$PATH" in welcome(plan)
+
+
+def test_the_kubeconfig_says_where_values_are_for_certificates_and_for_tokens(plan):
+    cloudcore = load_settings(plan.layout.cloudcore / "cloudcore.yaml", CloudSettings).values
+    cluster = yaml.safe_load(plan.kubeconfig.read_text())["clusters"][0]["cluster"]
+    said = cluster["extensions"][0]["extension"]
+    assert said == {"server": cloudcore.address, "tokenServer": cloudcore.token_address}
+    assert cloudcore.address != cloudcore.token_address
+    assert Path(cloudcore.history_dir) == plan.layout.cloudcore
 
 
 def test_cri_is_refused_where_it_cannot_be(monkeypatch):

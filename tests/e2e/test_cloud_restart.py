@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import os
 import subprocess
 import sys
 import time
@@ -36,6 +40,78 @@ def test_a_restarted_cloudcore_recreates_and_resends_nothing(parts):
     wait_until("the next pod runs", lambda: kubectl.pod_phase("next") == "Running")
     assert 1 <= parts.metric(SENT) <= 3
     kubectl.delete("pod", *names, "next")
+
+
+def edge(parts, *args, kubeconfig=None):
+    """Return the finished `kubectl edge …`."""
+    return subprocess.run(
+        [sys.executable, "-m", "armadillo.kubectl_edge", *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "KUBECONFIG": str(kubeconfig or parts.plan.kubeconfig)},
+    )
+
+
+def kept(parts, *args, **more):
+    done = edge(parts, "twin", "history", "lamp-01", "temperature", "-o", "json", *args, **more)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_values_are_kept_and_watched_over_a_restart_of_cloudcore(parts):
+    patch = '[{"op":"add","path":"/spec/properties/2/history","value":{"keepSeconds":600}}]'
+    parts.kubectl("patch", "device", "lamp-01", "--type", "json", "-p", patch)
+    before = wait_until("a value is kept", lambda: kept(parts), 60)
+    command = [sys.executable, "-m", "armadillo.kubectl_edge", "twin", "watch", "lamp-01"]
+    env = {**os.environ, "KUBECONFIG": str(parts.plan.kubeconfig)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as watching:
+        try:
+            assert "default/lamp-01" in watching.stdout.readline()
+            parts.kill("cloudcore")
+            parts.start("cloudcore")
+            wait_until("cloudcore answers", lambda: parts.metric(SENT) is not None)
+            assert "default/lamp-01" in watching.stdout.readline()
+        finally:
+            watching.terminate()
+    after = wait_until("a later value", lambda: _longer(kept(parts), before), 60)
+    assert after[: len(before)] == before
+    (newest,) = kept(parts, "--limit", "1")
+    assert newest["timeMs"] >= after[-1]["timeMs"]
+    table = edge(parts, "twin", "history", "lamp-01", "temperature", "-o", "csv").stdout
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert (rows[0]["device"], float(rows[0]["value"])) == ("default/lamp-01", before[0]["value"])
+
+
+def _longer(found, before):
+    return found if len(found) > len(before) else None
+
+
+def test_a_token_reads_the_values_that_its_account_may_see_and_no_others(parts, tmp_path):
+    kubectl = parts.kubectl
+    kubectl("create", "serviceaccount", "reader")
+    devices = "--resource=devices.devices.kubeedge.io"
+    kubectl("create", "role", "lamp", "--verb=get,watch", devices, "--resource-name=lamp-01")
+    kubectl("create", "rolebinding", "lamp", "--role=lamp", "--serviceaccount=default:reader")
+    config = yaml.safe_load(parts.plan.kubeconfig.read_text())
+    plugin = tmp_path / "plugin"
+    token = kubectl("create", "token", "reader").strip()
+    answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
+    plugin.write_text(f"#!/bin/sh\necho '{json.dumps({**answer, 'status': {'token': token}})}'\n")
+    plugin.chmod(0o700)
+    shown = {"apiVersion": answer["apiVersion"], "command": str(plugin), "interactiveMode": "Never"}
+    for user in ({"token": token}, {"exec": shown}):
+        config["users"][0]["user"] = user
+        path = tmp_path / "kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        assert wait_until("values are kept", lambda p=path: kept(parts, kubeconfig=p), 60)
+        refused = edge(parts, "twin", "history", "lamp-02", "temperature", kubeconfig=path)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "may not get device default/lamp-02" in refused.stderr
+    config["users"][0]["user"] = {"token": token + "x"}
+    path.write_text(yaml.safe_dump(config))
+    refused = edge(parts, "twin", "watch", "lamp-01", kubeconfig=path)
+    assert (refused.returncode, "does not know this token" in refused.stderr) == (1, True)
 
 
 def test_a_second_edge_with_the_same_node_name_is_refused_by_name(parts, tmp_path):

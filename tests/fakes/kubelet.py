@@ -164,13 +164,23 @@ class SpdyServer:
                 self.streams[stream] = headers["streamtype"]
                 self.pipe.writer.write(self.connection.reply(stream, {}))
                 if action == "portForward" and headers["streamtype"] == "data":
-                    reader, writer = await asyncio.open_connection("127.0.0.1", headers["port"])
-                    self.sockets[stream] = writer
-                    group.create_task(self._copy(reader, stream))
+                    await self._forward(stream, headers["port"], group)
             case spdy.Data(stream, content, fin):
                 await self._data(stream, content, fin)
             case spdy.Ping(number):
                 self.pipe.writer.write(spdy.ping(number))
+
+    async def _forward(self, stream, port, group):
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            failed = max(s for s, kind in self.streams.items() if kind == "error")
+            problem = f"error forwarding port {port}: connect: connection refused".encode()
+            self.pipe.writer.write(spdy.data_frame(failed, problem, fin=True))
+            self.pipe.writer.write(spdy.data_frame(stream, b"", fin=True))
+            return
+        self.sockets[stream] = writer
+        group.create_task(self._copy(reader, stream))
 
     async def _data(self, stream, content, fin):
         kind = self.streams[stream]

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from cloudcore.cloudhub.server import CloudHub
-from cloudcore.nodeproxy.access import ACCESS_REVIEWS, TOKEN_REVIEWS
+from cloudcore.kube.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS
 from cloudcore.nodeproxy.server import NodeProxy
 from cloudcore.settings import HubSettings, NodeProxySettings
 from corekit.errors import KubeApiError

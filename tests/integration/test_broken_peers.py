@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import random
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 
+from synccore.messages import ObjectKey
 from synccore.pb import sync_pb2 as pb
 from tests.fakes.cloud import FakeSource
 from tests.integration.test_sync_stream import Cloud, Site, edge, running, until
 
 pytestmark = pytest.mark.timeout(20)
 METHOD = "/armadillo.sync.v1.Sync/Connect"
-HELLO = pb.EdgeMessage(
-    hello=pb.Hello(protocol=1, node_name="edge-1", database_id=b"d" * 16, boot_id="b")
-)
+
+
+def hello_of(node):
+    said = pb.Hello(protocol=1, node_name=node, database_id=b"d" * 16, boot_id="b")
+    return pb.EdgeMessage(hello=said)
+
+
+HELLO = hello_of("edge-1")
 GARBAGE = {
     "no-protobuf": b"\xff\xff",
     "cut": HELLO.SerializeToString()[:-1],
@@ -111,13 +119,10 @@ async def test_a_cloud_that_sends_garbage_is_told_so_and_dialled_again(site, gar
 async def test_a_node_that_pings_and_does_not_read_costs_the_cloud_one_pong(site):
     cloud = Cloud(site, FakeSource("edge-1", "edge-9"))
     store, hub = edge(site)
-    hello = pb.EdgeMessage(
-        hello=pb.Hello(protocol=1, node_name="edge-9", database_id=b"d" * 16, boot_id="b")
-    )
     async with running(cloud.hub, store, hub):
         await until(lambda: hub.connected)
         async with raw_edge(site, "edge-9") as call:
-            await call.write(hello.SerializeToString())
+            await call.write(hello_of("edge-9").SerializeToString())
             await until(lambda: len(cloud.counters.joins) == 2)
             (link,) = [link for link in cloud.hub._links if link._node == "edge-9"]
             most, number = 0, 0
@@ -130,3 +135,24 @@ async def test_a_node_that_pings_and_does_not_read_costs_the_cloud_one_pong(site
             assert hub.connected
             while (answer := await call.read()).pong.number < number:
                 assert not answer.HasField("close")
+
+
+async def test_a_node_that_reads_nothing_and_falls_silent_is_cut_and_nothing_breaks(site, caplog):
+    source = FakeSource("edge-1", "edge-9")
+    for number in range(
+        200
+    ):  # more than connections hold, so that the cloud is in the middle of a write
+        body = json.dumps({"v": random.Random(number).randbytes(20_000).hex()}).encode()
+        source.put("edge-9", ObjectKey("Secret", "default", f"s{number}"), body)
+    cloud = Cloud(site, source)
+    store, hub = edge(site)
+    inventory = pb.EdgeMessage(inventory=pb.Inventory(last=True))
+    async with running(cloud.hub, store, hub):
+        await until(lambda: hub.connected)
+        async with raw_edge(site, "edge-9") as call:
+            await call.write(hello_of("edge-9").SerializeToString())
+            await call.write(inventory.SerializeToString())
+            await until(lambda: cloud.counters.ends["SILENT"] == 1)
+            assert hub.connected
+            await until(lambda: len(cloud.hub._links) == 1)
+    assert [r for r in caplog.records if r.name.startswith("grpc")] == []

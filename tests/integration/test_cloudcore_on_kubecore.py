@@ -199,6 +199,7 @@ POD = {
 }
 ENV = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "env"}, "data": {"A": "1"}}
 POD_KEY, ENV_KEY = ObjectKey("Pod", "default", "web"), ObjectKey("ConfigMap", "default", "env")
+API_SERVICE = ObjectKey("Service", "default", "kubernetes")  # every pod is told of it
 
 
 async def test_a_node_registers_gets_its_pod_reports_it_and_survives_restarts(cluster, admin):
@@ -212,7 +213,7 @@ async def test_a_node_registers_gets_its_pod_reports_it_and_survives_restarts(cl
         await create(admin, "/api/v1/namespaces/default/configmaps", ENV)
         made = await create(admin, "/api/v1/namespaces/default/pods", POD)
         uid = made["metadata"]["uid"]
-        await until(lambda: set(view.index.keys()) == {POD_KEY, ENV_KEY})
+        await until(lambda: set(view.index.keys()) == {POD_KEY, ENV_KEY, API_SERVICE})
         body = json.loads(view.read(POD_KEY).body)
         assert "status" not in body
         assert body["kind"] == "Pod"

@@ -98,6 +98,22 @@ def test_a_lane_that_was_silent_has_not_saved_up():
     assert Lane.SAMPLES in first
 
 
+def test_what_a_busy_end_answers_says_nothing_of_the_link():
+    link = LinkBudget()
+    link.pinged(0, 0.0)
+    link.ponged(0, 0.01)
+    for number in range(1, 20):
+        link.sent(link.budget_bytes)
+        link.pinged(number, 10.0 * number)
+        assert not link.has_room
+        link.ponged(number, 10.0 * number + 5, late=True)
+        assert (link.budget_bytes, link.under_way_bytes) == (START_BUDGET_BYTES, 0)
+    link.sent(link.budget_bytes)
+    link.pinged(20, 200.0)
+    link.ponged(20, 205.0)
+    assert link.budget_bytes == START_BUDGET_BYTES // 2
+
+
 def test_the_budget_grows_on_a_fast_link_and_shrinks_on_a_slow_one():
     link = LinkBudget()
     for number in range(1, 30):

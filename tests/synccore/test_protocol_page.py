@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from cloudcore.cloudhub.link import MAX_TURN_WAIT_S
+from cloudcore.kube import reviews
+from cloudcore.valuestream import access, server, subscription
 from corekit.errors import ProtocolError
 from edgecore.edgehub.client import MAX_DELAY_S
 from synccore import buckets, messages, targets, tunnels
@@ -17,6 +19,7 @@ from synccore.edge_session import JOIN_HEARTBEAT_S, EdgeSession
 from synccore.errors import STALE_DATABASE
 from synccore.messages import Lane, Op, State
 from synccore.pb import sync_pb2 as pb
+from synccore.pb import values_pb2
 from synccore.session import MAX_WAITING_MESSAGES, Session
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +150,24 @@ def test_every_field_of_what_is_said_at_joining_and_in_frames_is_on_the_page(fie
     assert f"`{field}`" in PAGE or f"`{field.partition('.')[2]}`" in PAGE
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for kind in values_pb2.DESCRIPTOR.message_types_by_name.values()
+        for name in (kind.name, *(field.name for field in kind.fields))
+    ],
+)
+def test_every_message_and_field_of_the_value_stream_is_in_section_11(name):
+    assert f"`{name}`" in section(11) or re.search(rf"\*\*{name}\*\*", section(11))
+
+
+def test_every_code_that_ends_a_call_of_the_value_stream_is_in_section_11():
+    source = (ROOT / "cloudcore" / "valuestream" / "server.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r"StatusCode\.([A-Z_]+)", source)) | {"RESOURCE_EXHAUSTED"}
+    assert codes == set(re.findall(r"`([A-Z]+_[A-Z]+|UNAUTHENTICATED)`", section(11)))
+
+
 def test_every_enum_value_is_on_the_page():
     lanes = re.search(r"\*\*Lanes\.\*\* ([A-Za-z, ]+)\.", PAGE)
     assert lanes is not None
@@ -187,6 +208,16 @@ def test_the_table_of_states_is_the_table_of_steps(column, session):
         (10, messages.MAX_OUTSTANDING_ASKS, "At most {n} questions"),
         (10, messages.ASK_DEADLINE_S, "The deadline is {n:.0f} seconds"),
         (4, messages.MAX_BODY_BYTES, "(at most {mib} MiB)"),
+        (11, server.MAX_DEVICES, "`devices`: 1 to {n} of"),
+        (11, server.MAX_NEWEST, "`newest_count`, {n:,} at most"),
+        (11, server.MAX_CALLS, "{n} calls are served at a time"),
+        (11, server.RECHECK_S, "asked about again every {n:.0f} seconds"),
+        (11, access.ALLOWED_TTL_S, "A yes holds for {n:.0f} seconds"),
+        (11, reviews.DENIED_TTL_S, "a no for {n:.0f};"),
+        (11, reviews.MAX_TOKEN_BYTES, "at most {n:,} characters"),
+        (11, subscription.MAX_VALUES, "At most {n:,} values"),
+        (11, subscription.MAX_BATCH_BYTES, "and about {mib} MiB"),
+        (11, subscription.MAX_WAITING_BYTES, "bounded by {mib} MiB"),
     ],
 )
 def test_every_limit_on_the_page_is_the_code_s(number, limit, words):

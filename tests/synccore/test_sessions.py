@@ -48,6 +48,7 @@ from synccore.messages import (
     Welcome,
 )
 from synccore.session import MAX_WAITING_MESSAGES, Acknowledged, PeerSilentError, Received
+from synccore.wire import edge_to_wire, from_wire
 
 EVERY_MESSAGE = [
     Hello("edge-1", b"d" * 16, b"g" * 16, 0, "1", "boot"),
@@ -451,6 +452,40 @@ def test_a_late_pong_of_a_newer_ping_answers_the_older_ones():
     (later,) = [m.number for m in session.outgoing() if isinstance(m, Ping)]
     session.receive(Pong(later), 9.1)
     assert session._queue.link.under_way_bytes == 0
+
+
+def test_an_end_that_was_late_says_so_and_believes_neither_its_own_times_nor_such_an_answer():
+    edge, cloud = Edge(), Cloud({})
+    talk(edge, cloud)
+    lateness = {"edge": False, "cloud": False}
+    edge.session._was_late = lambda _since: lateness["edge"]
+    cloud.session._was_late = lambda _since: lateness["cloud"]
+    link = cloud.session._queue.link
+    for number, late in enumerate(["edge", "cloud", None]):
+        lateness.update(dict.fromkeys(lateness, False))
+        if late:
+            lateness[late] = True
+        before = link.budget_bytes
+        cloud.session.send(Lane.PODS, b"x" * 12_000, None, compress=False)
+        cloud.session.outgoing(10.0 * number)
+        ping = Ping(cloud.session._pings)
+        edge.session.receive(ping, 10.0 * number)
+        (pong,) = [m for m in edge.session.outgoing() if isinstance(m, Pong)]
+        assert pong.late == (late == "edge")
+        assert from_wire(edge_to_wire(pong)) == pong
+        cloud.session.receive(pong, 10.0 * number + 3)
+        assert link.under_way_bytes == 0
+        assert (link.budget_bytes < before) == (late is None)
+        cloud.session.receive(Ack(Lane.PODS, number + 1), 10.0 * number + 3)
+
+
+def test_silence_is_counted_while_somebody_listened_only():
+    session = live("cloud")  # a heartbeat of five seconds
+    session.tick(9.0)
+    session.tick(20.0, late_s=10.5)
+    session.tick(20.4)
+    with pytest.raises(PeerSilentError, match=r"10\.1 s"):
+        session.tick(20.6)
 
 
 def test_the_close_is_last_whatever_else_waits():

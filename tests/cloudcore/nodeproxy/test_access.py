@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from cloudcore.nodeproxy.access import (
+from cloudcore.kube.reviews import (
     ACCESS_REVIEWS,
     ALLOWED_TTL_S,
     DENIED_TTL_S,
     MAX_ENTRIES,
     MAX_TOKEN_BYTES,
-    Access,
     DeniedError,
-    Question,
     ReviewError,
     UnauthenticatedError,
     User,
 )
+from cloudcore.nodeproxy.access import Access, Question
 from tests.fakes.nodeproxy import FakeReviews
 
 LOGS = Question("edge-1", "get", "proxy")
@@ -132,7 +131,7 @@ async def test_any_number_of_callers_is_remembered_in_bounded_memory(access):
     for number in range(MAX_ENTRIES + 50):
         with pytest.raises(DeniedError):
             await access.check(User(f"user-{number}"), LOGS)
-    assert len(access._answers._entries) == MAX_ENTRIES
+    assert len(access._reviews._answers._entries) == MAX_ENTRIES
 
 
 async def test_an_answer_that_is_none_means_no(clock):

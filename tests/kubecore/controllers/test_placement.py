@@ -1,7 +1,8 @@
 import pytest
 
-from kubecore.controllers.placement import Placed, Unplaced, loads_of, place, pod_requests
+from kubecore.controllers.placement import Placed, Unplaced, loads_of, place
 from kubecore.controllers.scheduler import is_pending, unschedulable_patch
+from kubecore.values.requests import pod_requests
 from tests.kubecore.samples import make_pod
 
 READY = [{"type": "Ready", "status": "True"}]

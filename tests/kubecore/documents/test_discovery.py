@@ -34,6 +34,7 @@ def test_the_aggregated_documents_name_every_resource(registry, version):
         "exec",
         "log",
         "portforward",
+        "proxy",
         "status",
     ]
     named = {

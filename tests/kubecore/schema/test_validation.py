@@ -133,8 +133,6 @@ def test_qos_follows_from_requests_and_limits(resources, qos):
                     "type": "ClusterIP",
                     "sessionAffinity": "None",
                     "internalTrafficPolicy": "Cluster",
-                    "clusterIP": "None",
-                    "clusterIPs": ["None"],
                 }
             },
         ),

@@ -40,13 +40,13 @@ async def test_containers_start_one_after_the_other_each_behind_the_hook_of_the_
 async def test_an_init_container_that_fails_or_cannot_be_pulled_lets_nothing_start_behind_it(lab):
     app, never = shell("true"), {"restartPolicy": "Never"}
     bad = shell("exit 3", "init")
-    missing = {**shell("true", "init"), "image": "UPPER/none:1"}
+    missing = {**shell("true", "init"), "image": "127.0.0.1:1/none:1"}  # nobody listens there
     async with lab.running():
         await lab.put("Pod", pod_object("bad", "u-1", [app], initContainers=[bad], **never))
         await lab.put("Pod", pod_object("missing", "u-2", [app], initContainers=[missing], **never))
         await lab.until(lambda: lab.phase("bad") == "Failed")
         waiting = lambda: lab.of("init", "initContainerStatuses", "missing").get("state", {})  # noqa: E731
-        await lab.until(lambda: waiting().get("waiting", {}).get("reason") == "InvalidImageName")
+        await lab.until(lambda: waiting().get("waiting", {}).get("reason") == "ImagePullBackOff")
         init = lab.of("init", "initContainerStatuses", "bad")
         assert init["state"]["terminated"]["exitCode"] == 3
         assert lab.phase("missing") == "Pending"

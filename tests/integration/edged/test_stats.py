@@ -75,6 +75,12 @@ async def test_a_busy_container_shows_in_every_page(runtime, tmp_path):
         assert summary["node"]["runtime"]["imageFs"]["capacityBytes"] > 0
 
 
+def has_logged(summary):
+    """Whether the one pod shows, with a container whose log is on the disk."""
+    containers = [found for pod in summary["pods"] for found in pod["containers"]]
+    return [True] == [found["logs"]["usedBytes"] > 0 for found in containers]
+
+
 NUMBERS = {
     "cpu": {"time", "usageNanoCores", "usageCoreNanoSeconds"},
     "memory": {"time", "usageBytes", "workingSetBytes", "rssBytes", "pageFaults", "majorPageFaults"},
@@ -105,8 +111,8 @@ async def test_the_summary_has_what_upstream_expects_of_it(cri_edge):
         await edge.until(lambda: edge.container().get("restartCount") == 1, 40)
         await edge.until(lambda: edge.phase() == "Running", 40)
         deadline = time.monotonic() + 30
-        while not (summary := await stats.summary())["pods"]:
-            assert time.monotonic() < deadline
+        while not has_logged(summary := await stats.summary()):
+            assert time.monotonic() < deadline, summary
             await asyncio.sleep(0.1)
         await edge.drop("Pod", "web", "u-1")
         await edge.until(lambda: not any((edge.folder / "pods/volumes").iterdir()), 30)
@@ -127,7 +133,8 @@ async def test_the_summary_has_what_upstream_expects_of_it(cri_edge):
         pod["ephemeral-storage"], told["rootfs"], told["logs"], pod["volume"][0],
     ):  # fmt: skip
         assert disk.keys() >= NUMBERS["disk"]
-        assert disk["usedBytes"] > 0
+        # containerd measures a writable layer every ten seconds, so that it may not be known yet.
+        assert disk["usedBytes"] > 0 or disk is told["rootfs"]
     assert (pod["podRef"]["name"], pod["podRef"]["uid"]) == ("web", "u-1")
     assert pod["volume"][0]["name"] == "scratch"
     assert pod["process_stats"]["process_count"] == 1

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Protocol, TypeVar
 
 from corekit.errors import ComponentExitedError, ConfigError
+from corekit.servicemanager import ServiceManager
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +34,18 @@ async def run_components(
     Units:   stop_timeout_s: seconds per component; SIGTERM must end the whole process within 10 s.
     Raises:  ExceptionGroup: one or more components failed; the others have been stopped.
     """
+    manager = ServiceManager()
     async with AsyncExitStack() as stack:
         for component in components:
             await stack.enter_async_context(component)
             logger.info("%s: ready", component.name)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_serve(c), name=c.name) for c in components]
+            signs = group.create_task(manager.keep_alive(), name="signs of life")
+            manager.ready()
             await stop.wait()
+            manager.stopping()
+            signs.cancel()
             for task in reversed(tasks):  # consumers before the store they write to
                 await _stop(task, stop_timeout_s)
 

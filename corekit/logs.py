@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 
@@ -16,7 +17,11 @@ class HumanFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        line = f"{_utc(record.created)} {record.levelname:<7} {record.name}: {record.getMessage()}"
+        return f"{_utc(record.created)} {record.levelname:<7} {self.text(record)}"
+
+    def text(self, record: logging.LogRecord) -> str:
+        """Return what is said without when, and how bad it is."""
+        line = f"{record.name}: {record.getMessage()}"
         fields = " ".join(f"{key}={value}" for key, value in _extra(record).items())
         if fields:
             line = f"{line}  {fields}"
@@ -42,10 +47,30 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
+class JournalFormatter(logging.Formatter):
+    """Lines for systemd's journal, which keeps the time itself and reads the level from `<4>` at their start.
+
+    Source:  sd-daemon(3).
+    """
+
+    def __init__(self, *, json_lines: bool) -> None:
+        """Shapes: json_lines: JSON objects, as `JsonFormatter` makes them, behind the level."""
+        super().__init__()
+        self._text = JsonFormatter().format if json_lines else HumanFormatter().text
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines, each with its level: the journal takes each for an entry of its own."""
+        level = f"<{_priority(record.levelno)}>"
+        return "\n".join(level + line for line in self._text(record).splitlines())
+
+
 def configure_logging(*, json_lines: bool, level: str) -> None:
     """Send the root logger to standard error in the chosen form; call it once, from `main()`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if json_lines else HumanFormatter())
+    if _is_journal(os.environ.get("JOURNAL_STREAM", ""), sys.stderr.fileno()):
+        handler.setFormatter(JournalFormatter(json_lines=json_lines))
+    else:
+        handler.setFormatter(JsonFormatter() if json_lines else HumanFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
@@ -77,6 +102,21 @@ class RepeatedFault:
         if self._active:
             self._logger.info("%s: works again", self._what)
         self._active = False
+
+
+def _priority(level: int) -> int:
+    """Return syslog's priority of a level of `logging`."""
+    steps = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+    return next((priority for at_least, priority in steps if level >= at_least), 7)
+
+
+def _is_journal(told: str, descriptor: int) -> bool:
+    """Return whether `descriptor` is the stream to the journal that systemd named: it may have been redirected."""
+    try:
+        stream = os.fstat(descriptor)
+    except OSError:
+        return False
+    return told == f"{stream.st_dev}:{stream.st_ino}"
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

@@ -101,7 +101,8 @@ class NodeLink:
     def __init__(
         self, node: str, stream: CloudStream, session: CloudSession, hub: Surroundings
     ) -> None:
-        self._node, self._stream, self._session, self._hub = node, stream, session, hub
+        self.node = self._node = node
+        self._stream, self._session, self._hub = stream, session, hub
         self._sink = hub.fence.guard(hub.sink)
         self._reports = ReportQueue(node, self._sink, self._report_done)
         self._samples: SampleQueue | None = None  # made for the first block: most nodes send none
@@ -258,7 +259,7 @@ class NodeLink:
 
     async def _admit(self, hello: Hello) -> None:
         hub, now = self._hub, self._hub.clock()
-        if not hub.source.ready(self._node):
+        if not hub.source.ready(self._node, hello.horizon):
             # Spread as well: all nodes ask at once when cloudcore has just started.
             retry_after_s = hub.admission.wait_s(self._node, now, at_least_s=NOT_READY_RETRY_S)
             raise RefusedError("NOT_READY", "cloudcore is still listing", retry_after_s)

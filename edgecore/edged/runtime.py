@@ -68,20 +68,23 @@ class PodIdentity:
 class Mount:
     """One bind mount.
 
-    Shapes:  propagation: None | HostToContainer | Bidirectional, as a volumeMount has it.
+    Shapes:  propagation: None | HostToContainer | Bidirectional, as a volumeMount has it. recursive_read_only: what
+             is mounted below it too. se_linux_relabel: give the files the container's label, on a host with SELinux.
     """
 
     host_path: str
     container_path: str
     read_only: bool = False
     propagation: str = "None"
+    recursive_read_only: bool = False
+    se_linux_relabel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerLimits:
     """cgroup values; 0 leaves the runtime's default.
 
-    Shapes:  huge_pages: page size as the kernel writes it (`2MB`) -> bytes.
+    Shapes:  huge_pages: page size as the kernel writes it (`2MB`) -> bytes. settings: further files of version 2.
     """
 
     cpu_shares: int = 0
@@ -90,6 +93,7 @@ class ContainerLimits:
     memory_bytes: int = 0
     oom_score_adj: int = 0
     huge_pages: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,8 @@ class ContainerState:
     """A container as the runtime sees it now.
 
     Units:   *_s: Unix seconds, 0 if not yet. Shapes: reason, message: the runtime's, may be empty;
-             id: bare; the status carries it as `<runtime name>://<id>`.
+             id: bare; the status carries it as `<runtime name>://<id>`. recursive_read_only: paths in the container
+             where the runtime has mounted so.
     """
 
     id: str
@@ -206,6 +211,7 @@ class ContainerState:
     reason: str = ""
     message: str = ""
     spec_image: str = ""  # as the pod's spec had it when it was created, if the runtime can tell
+    recursive_read_only: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +278,12 @@ class RuntimeFeatures:
     """What a runtime can do that not every one can.
 
     Shapes:  group_policy: `only_listed_groups`. systemd_cgroups: cgroup parents are names of slices.
+             recursive_read_only: the handlers that can mount so; the empty name is the default one.
     """
 
     group_policy: bool = False
     systemd_cgroups: bool = False
+    recursive_read_only: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

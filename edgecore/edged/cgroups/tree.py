@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgecore.edged.cgroups.names import CLASSES, ROOT
 from edgecore.edged.runtime import ContainerLimits
-from edgecore.edged.spec.resources import MIN_SHARES, huge_page_name
+from edgecore.edged.spec.resources import MAX_SHARES, MIN_SHARES, huge_page_name
 
 logger = logging.getLogger(__name__)
 
@@ -128,16 +128,38 @@ class CgroupTree:
             return
         name = "cpu.weight" if self.unified else "cpu.shares"
         folder = next(f for f in self._folders(parent) if (f / name).exists())
-        total = sum(_number(pod / name) for pod in folder.glob("pod*"))
-        if level == "besteffort":
-            total = weight(MIN_SHARES) if self.unified else MIN_SHARES
-        most = 10_000 if self.unified else 262_144
-        (folder / name).write_text(str(min(max(total, 1), most)))
+        total = class_weight(level, folder.glob(f"pod*/{name}"), unified=self.unified)
+        (folder / name).write_text(str(total))
+
+
+def class_weight(level: str, pods: Iterable[Path], *, unified: bool) -> int:
+    """Return the weight (version 2) or the shares of a class: what its pods asked for, or next to nothing.
+
+    Shapes:  level: one of CLASSES. pods: the files that hold the pods' own.
+    """
+    total = sum(map(_number, pods))
+    if level == "besteffort":
+        total = weight(MIN_SHARES) if unified else MIN_SHARES
+    return min(max(total, 1), 10_000 if unified else MAX_SHARES)
 
 
 def weight(shares: int) -> int:
     """Return the weight of version 2 (1 to 10,000) for the shares of version 1 (2 to 262,144)."""
     return 1 + (max(shares, MIN_SHARES) - MIN_SHARES) * 9_999 // 262_142
+
+
+def container_settings(mount: Path = MOUNT) -> dict[str, str]:
+    """Return what every container is given in version 2, as kubelet has it; nothing in version 1.
+
+    The kernel then kills a container as a whole, not one process of it, and no container swaps.
+    """
+    if not (mount / "cgroup.controllers").exists():
+        return {}
+    settings = {"memory.oom.group": "1"}
+    # The root has no such file, and with `swapaccount=0` nobody has.
+    if any(mount.glob("*/memory.swap.max")):
+        settings["memory.swap.max"] = "0"
+    return settings
 
 
 def huge_page_sizes(mount: Path = MOUNT, sizes: Path = HUGE_PAGES) -> tuple[str, ...]:

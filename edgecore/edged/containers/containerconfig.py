@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,13 +22,14 @@ class NodeFacts:
     """What of the node goes into every configuration.
 
     Shapes:  log_root: folder of all pods' logs. seccomp_dir: folder of Localhost profiles. huge_page_sizes: as the
-             kernel writes them, such as `2MB`.
+             kernel writes them, such as `2MB`. cgroup_settings: file -> content for every container (version 2).
     """
 
     log_root: str
     seccomp_dir: str = ""
     memory_capacity_bytes: int = 0
     huge_page_sizes: Sequence[str] = ()
+    cgroup_settings: Mapping[str, str] = field(default_factory=dict)
     names: Names = field(default_factory=Names)
 
 
@@ -115,7 +116,11 @@ def container_config(
         stdin_once=container.stdin_once,
         tty=container.tty,
         limits=container_limits(
-            pod, container, node.memory_capacity_bytes, huge_page_sizes=node.huge_page_sizes
+            pod,
+            container,
+            node.memory_capacity_bytes,
+            huge_page_sizes=node.huge_page_sizes,
+            settings=node.cgroup_settings,
         ),
         security=container_security(pod, container, image_user, node.seccomp_dir),
     )

@@ -119,6 +119,8 @@ def container_config(
                 host_path=m.host_path,
                 readonly=m.read_only,
                 propagation=_PROPAGATIONS[m.propagation],
+                recursive_read_only=m.recursive_read_only,
+                selinux_relabel=m.se_linux_relabel,
             )
             for m in config.mounts
         ],
@@ -171,6 +173,9 @@ def container_state(
         reason=status.reason,
         message=status.message,
         spec_image=listed.annotations.get(SPEC_IMAGE_ANNOTATION, ""),
+        recursive_read_only=frozenset(
+            m.container_path for m in status.mounts if m.recursive_read_only
+        ),
     )
 
 
@@ -205,6 +210,9 @@ def features(status: pb.StatusResponse) -> RuntimeFeatures:
     return RuntimeFeatures(
         group_policy=status.features.supplemental_groups_policy,
         systemd_cgroups=_systemd_cgroups(status.info.get("config", "")),
+        recursive_read_only=frozenset(
+            h.name for h in status.runtime_handlers if h.features.recursive_read_only_mounts
+        ),
     )
 
 
@@ -249,6 +257,7 @@ def _resources(limits: ContainerLimits) -> pb.LinuxContainerResources:
             pb.HugepageLimit(page_size=size, limit=value)
             for size, value in sorted(limits.huge_pages.items())
         ],
+        unified=limits.settings,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from edgecore.edged.machine.planning import restarts
 from edgecore.edged.machine.probing import HEALTHY, Health
 from edgecore.edged.machine.view import LOST_EXIT_CODE, LOST_MESSAGE, LOST_REASON, View
 from edgecore.edged.runtime import ContainerPhase, ContainerState
-from edgecore.edged.spec.podspec import Container, Pod
+from edgecore.edged.spec.podspec import Container, Pod, VolumeMount
 from edgecore.edged.spec.resources import qos_class
 
 Status = dict[str, Any]
@@ -149,8 +149,21 @@ def _container(
     }
     if state is not None and state.id:
         status["containerID"] = f"{around.runtime_name}://{state.id}"
+    if spec.volume_mounts:
+        recursive = state.recursive_read_only if state is not None else frozenset()
+        status["volumeMounts"] = [_mount(mount, recursive) for mount in spec.volume_mounts]
     if spec in pod.spec.ephemeral_containers:
         del status["started"]
+    return status
+
+
+def _mount(mount: VolumeMount, recursive: Collection[str]) -> Status:
+    """Return a volumeMount as it came about. Shapes: recursive: where everything below is read-only too."""
+    status: Status = {"name": mount.name, "mountPath": mount.mount_path}
+    if mount.read_only:
+        status["readOnly"] = True
+        came = "Enabled" if mount.mount_path in recursive else "Disabled"
+        status["recursiveReadOnly"] = came
     return status
 
 

@@ -55,7 +55,10 @@ class Launch:
         for sentence in environment.skipped:
             self.reporter.emit("InvalidEnvironmentVariableNames", sentence, container.name, True)
         env = environment.variables
-        mounts = await asyncio.to_thread(self._mounts, container, attempt, dict(env))
+        can_recurse = await provision.mounts_recursively_read_only(self.pod)
+        mounts = await asyncio.to_thread(
+            self._mounts, container, attempt, dict(env), can_recurse=can_recurse
+        )
         config = await provision.container(self.pod, container, attempt, env, mounts)
         if container.target_container_name:
             config = replace(config, target_id=self._target(container))
@@ -139,9 +142,11 @@ class Launch:
         )
         self.reporter.emit("Pulled", message, name, False)
 
-    def _mounts(self, container: Container, attempt: int, env: dict[str, str]) -> list[Mount]:
+    def _mounts(
+        self, container: Container, attempt: int, env: dict[str, str], *, can_recurse: bool
+    ) -> list[Mount]:
         """Return the bind mounts of `container`; blocks."""
-        mounts = container_mounts(self.volumes, container, env)
+        mounts = container_mounts(self.volumes, container, env, can_recurse=can_recurse)
         if self.site.has_own_filesystems:
             mounts += self._own_files(container, attempt, {m.container_path for m in mounts})
         return mounts
@@ -153,11 +158,12 @@ class Launch:
             domain = self.site.provision.cluster_domain
             content = hosts_file(self.pod, self.pod_ips, domain, node_hosts())
             path = self.volumes.write_file("etc-hosts", content, 0o644)
-            mounts.append(Mount(str(path), "/etc/hosts"))
+            mounts.append(Mount(str(path), "/etc/hosts", se_linux_relabel=True))
         if container.termination_message_path not in taken:
             place = message_file(container.name, attempt)
             path = self.volumes.write_file(place, b"", 0o666)
-            mounts.append(Mount(str(path), container.termination_message_path))
+            target = container.termination_message_path
+            mounts.append(Mount(str(path), target, se_linux_relabel=True))
         return mounts
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from edgecore.edged.cgroups.names import pod_path, pod_slice
-from edgecore.edged.cgroups.tree import CgroupTree, huge_page_sizes
+from edgecore.edged.cgroups.drivers import PodCgroups, file_cgroups, slice_cgroups
+from edgecore.edged.cgroups.slices import SliceTree
+from edgecore.edged.cgroups.tree import CgroupTree, container_settings, huge_page_sizes
 from edgecore.edged.containers.containerconfig import NodeFacts, container_config, sandbox_config
 from edgecore.edged.containers.network import Names, resolver
 from edgecore.edged.containers.security import needs_image_user
@@ -25,7 +26,6 @@ from edgecore.edged.runtime import (
 )
 from edgecore.edged.spec.podspec import Container, Pod
 from edgecore.edged.spec.refusals import Abilities, Refusal, admission_refusal
-from edgecore.edged.spec.resources import pod_limits
 from edgecore.records import RecordStore, StoredObject
 from edgecore.settings import PodSettings
 from synccore.messages import ObjectKey
@@ -55,9 +55,9 @@ class Provision:
     ) -> None:
         self._settings, self._store, self._runtime = settings, store, runtime
         self._memory_capacity_bytes, self._resources = memory_capacity_bytes, resources
-        self._tree = CgroupTree()
         self._features: RuntimeFeatures | None = None
-        self._driver: str | None = None  # "" where no cgroups are kept
+        self._cgroups: PodCgroups | None = None  # None also where none are kept
+        self._cgroups_chosen = False
 
     async def refusal(self, pod: Pod) -> Refusal | None:
         """Return why `pod` cannot run on this node, or None. Raises: RuntimeUnavailableError."""
@@ -65,7 +65,7 @@ class Provision:
             unsafe_sysctls=self._settings.allowed_unsafe_sysctls,
             app_armor=await asyncio.to_thread(_app_armor),
             group_policy=(await self._runtime_features()).group_policy,
-            pod_cgroups=bool(await self._cgroup_driver()),
+            pod_cgroups=await self._pod_cgroups() is not None,
             resources=self._resources,
         )
         return admission_refusal(pod, abilities)
@@ -91,28 +91,32 @@ class Provision:
 
     async def make_cgroup(self, pod: Pod) -> None:
         """Have the cgroup of `pod`, with its limits. Raises: ContainerStartError: CreatePodSandboxError."""
-        if await self._cgroup_driver() != "cgroupfs":
-            return  # systemd makes slices as they are named
-        path = pod_path(pod, self._settings.cgroup_root)
-        limits, pids = pod_limits(pod), self._settings.pids_limit
+        if (cgroups := await self._pod_cgroups()) is None:
+            return
         try:
-            await asyncio.to_thread(self._tree.ensure, path, limits, pids)
+            await asyncio.to_thread(cgroups.ensure, pod, self._settings.pids_limit)
         except OSError as exc:
             raise ContainerStartError(
                 "CreatePodSandboxError",
-                f"unable to ensure pod container exists: failed to create container for {path}: {exc}",
+                "unable to ensure pod container exists: failed to create container for "
+                f"{cgroups.parent(pod)}: {exc}",
             ) from exc
 
     async def remove_cgroup(self, uid: str) -> None:
         """Remove the cgroup of a pod of which nothing runs any more."""
-        if await self._cgroup_driver() == "cgroupfs":
-            await asyncio.to_thread(self._remove_cgroup, uid)
+        if (cgroups := await self._pod_cgroups()) is not None:
+            await asyncio.to_thread(cgroups.remove, uid)
 
     async def service_variables(self, pod: Pod) -> dict[str, str]:
         """Return the variables of the services that `pod` is told of."""
         services = [s for o in await self._store.list("Service") if (s := _service(o)) is not None]
         namespace, linked = pod.metadata.namespace, pod.spec.enable_service_links
         return service_variables(services, namespace, linked=linked)
+
+    async def mounts_recursively_read_only(self, pod: Pod) -> bool:
+        """Return whether the handler that runs `pod` can do so. Raises: ContainerStartError: it has none."""
+        handler = await self._handler(pod.spec.runtime_class_name)
+        return handler in (await self._runtime_features()).recursive_read_only
 
     async def container(
         self,
@@ -145,6 +149,7 @@ class Provision:
             seccomp_dir=settings.seccomp_dir,
             memory_capacity_bytes=self._memory_capacity_bytes,
             huge_page_sizes=huge_page_sizes(),
+            cgroup_settings=container_settings(),
             names=Names(
                 settings.cluster_dns,
                 settings.cluster_domain,
@@ -167,34 +172,28 @@ class Provision:
         raise ContainerStartError("CreatePodSandboxError", problem)
 
     async def _cgroup_parent(self, pod: Pod) -> str:
-        driver, root = await self._cgroup_driver(), self._settings.cgroup_root
-        if not driver:
-            return ""
-        return pod_slice(pod, root) if driver == "systemd" else pod_path(pod, root)
+        cgroups = await self._pod_cgroups()
+        return "" if cgroups is None else cgroups.parent(pod)
 
-    async def _cgroup_driver(self) -> str:
-        """Return cgroupfs, systemd, or "" if pods get no cgroups here; found out once."""
-        if self._driver is None:
+    async def _pod_cgroups(self) -> PodCgroups | None:
+        """Return who keeps the pods' cgroups, None if pods get none here; found out once."""
+        if not self._cgroups_chosen:
             features = await self._runtime_features()
-            self._driver = await asyncio.to_thread(self._choose_driver, features)
-        return self._driver
+            self._cgroups = await asyncio.to_thread(self._choose_cgroups, features)
+            self._cgroups_chosen = True
+        return self._cgroups
 
-    def _choose_driver(self, features: RuntimeFeatures) -> str:
-        settings = self._settings
-        if settings.cgroup_root == "none" or self._runtime.name == "process":
-            return ""
-        driver = settings.cgroup_driver
+    def _choose_cgroups(self, features: RuntimeFeatures) -> PodCgroups | None:
+        root, driver = self._settings.cgroup_root, self._settings.cgroup_driver
+        if root == "none" or self._runtime.name == "process":
+            return None
         if driver == "systemd" or (driver == "auto" and features.systemd_cgroups):
-            return "systemd"
-        if problem := self._tree.problem(settings.cgroup_root):
+            return slice_cgroups(root, SliceTree())
+        tree = CgroupTree()
+        if problem := tree.problem(root):
             logger.warning("no cgroups for pods, their limits as a whole are not kept: %s", problem)
-            return ""
-        return "cgroupfs"
-
-    def _remove_cgroup(self, uid: str) -> None:
-        path = self._tree.pods(self._settings.cgroup_root).get(uid)
-        if path is not None:
-            self._tree.remove(path)
+            return None
+        return file_cgroups(root, tree)
 
     async def _runtime_features(self) -> RuntimeFeatures:
         if self._features is None:

@@ -38,8 +38,9 @@ def container_limits(
     memory_capacity_bytes: int,
     *,
     huge_page_sizes: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
 ) -> ContainerLimits:
-    """Return the cgroup values of `container`."""
+    """Return the cgroup values of `container`. Shapes: settings: what every container is given beside them."""
     limits = _limits(
         request_cpu=amount(container, "requests", "cpu"),
         limit_cpu=amount(container, "limits", "cpu"),
@@ -52,6 +53,7 @@ def container_limits(
         memory_bytes=limits.memory_bytes,
         oom_score_adj=_oom_score(pod, container, memory_capacity_bytes),
         huge_pages=_huge_pages(container.resources.limits, huge_page_sizes),
+        settings=settings or {},
     )
 
 

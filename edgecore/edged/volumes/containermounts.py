@@ -14,10 +14,11 @@ from edgecore.edged.volumes.subpath import pin
 
 
 def container_mounts(
-    volumes: PodVolumes, container: Container, env: Mapping[str, str]
+    volumes: PodVolumes, container: Container, env: Mapping[str, str], *, can_recurse: bool = False
 ) -> list[Mount]:
     """Return the mounts of `container`, as its spec has them.
 
+    Shapes:  can_recurse: the pod's runtime handler can mount recursively read-only.
     Raises:  ContainerStartError: CreateContainerConfigError with kubelet's message.
     """
     mounts = []
@@ -27,7 +28,7 @@ def container_mounts(
             raise _refused(
                 f'cannot find volume "{mount.name}" to mount into container "{container.name}"'
             )
-        _check_recursive_read_only(mount)
+        recursive = _recursive_read_only(mount, can_recurse=can_recurse)
         source = place.path
         if sub_path := _sub_path(mount, env):
             where = volumes.folder / "volume-subpaths" / mount.name / container.name / str(index)
@@ -39,6 +40,8 @@ def container_mounts(
                 target if target.startswith("/") else f"/{target}",
                 mount.read_only or place.read_only,
                 _propagation(mount, place, container),
+                recursive,
+                se_linux_relabel=place.own,
             )
         )
     return mounts
@@ -86,18 +89,19 @@ def _propagation(mount: VolumeMount, place: Place, container: Container) -> str:
     return wanted
 
 
-def _check_recursive_read_only(mount: VolumeMount) -> None:
-    """Refuse what the CRI of containerd 1.x cannot promise; IfPossible is then plain read-only, as upstream."""
+def _recursive_read_only(mount: VolumeMount, *, can_recurse: bool) -> bool:
+    """Return whether what is mounted below `mount` is to be read-only too; IfPossible depends on the runtime."""
     wanted = mount.recursive_read_only or "Disabled"
     if wanted == "Disabled":
-        return
+        return False
     what = f'volume "{mount.name}" requested recursive read-only mode, but it is not '
     if not mount.read_only:
         raise _refused(f"{what}read-only")
     if mount.mount_propagation not in ("", "None"):
         raise _refused(f'{what}compatible with propagation "{mount.mount_propagation}"')
-    if wanted == "Enabled":
+    if wanted == "Enabled" and not can_recurse:
         raise _refused(f"{what}supported by the runtime")
+    return can_recurse
 
 
 def _refused(message: str) -> ContainerStartError:

@@ -47,12 +47,14 @@ class Place:
 
     Shapes:  read_only: whatever a mount asks for. writable: missing folders of a subPath may be made in it.
              held: a bind of ours stands for the path: what is mounted in a container cannot reach the node.
+             own: the pod's own files, which nobody else reads: they may be given the pod's SELinux label.
     """
 
     path: Path
     read_only: bool = False
     writable: bool = False
     held: bool = False
+    own: bool = False
 
 
 class PodVolumes:
@@ -155,7 +157,7 @@ class PodVolumes:
         )
 
     def _remember(self, volume: Volume) -> bool:
-        self._places[volume.name] = Place(self.path(volume), read_only=True)
+        self._places[volume.name] = Place(self.path(volume), read_only=True, own=True)
         return True
 
     def _prepare_one(self, pod: Pod, volume: Volume, inputs: VolumeInputs) -> Place:
@@ -167,13 +169,13 @@ class PodVolumes:
         if volume.empty_dir is not None:
             ready = self.folder / "plugins/kubernetes.io~empty-dir" / volume.name / "ready"
             prepare_empty_dir(path, ready, volume.empty_dir, pod, inputs.facts.allocatable)
-            return Place(path, writable=True)
+            return Place(path, writable=True, own=True)
         payload = volume_payload(pod, volume, inputs)
         if payload is None:
             raise VolumeError("no volume plugin matched")
         path.mkdir(parents=True, exist_ok=True)
         self._prepare_files(path, payload, _gid(pod), in_memory=is_in_memory(volume))
-        return Place(path, read_only=True)
+        return Place(path, read_only=True, own=True)
 
     def _prepare_host_path(self, name: str, host_path: HostPath) -> Place:
         check_host_path(host_path, self._allowed)

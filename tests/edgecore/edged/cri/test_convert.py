@@ -123,3 +123,24 @@ def test_containerds_configuration_tells_its_cgroup_driver(config, systemd):
 def test_a_runtime_says_if_it_knows_group_policies():
     status = pb.StatusResponse(features=pb.RuntimeFeatures(supplemental_groups_policy=True))
     assert convert.features(status).group_policy
+
+
+def test_a_runtime_says_which_handlers_mount_recursively_read_only():
+    can = pb.RuntimeHandlerFeatures(recursive_read_only_mounts=True)
+    handlers = [pb.RuntimeHandler(name="", features=can), pb.RuntimeHandler(name="old")]
+    found = convert.features(pb.StatusResponse(runtime_handlers=handlers))
+    assert found.recursive_read_only == {""}
+
+
+def test_a_container_tells_what_was_mounted_recursively_read_only():
+    mounts = [
+        pb.Mount(container_path="/a", recursive_read_only=True),
+        pb.Mount(container_path="/b"),
+    ]
+    state = convert.container_state(pb.Container(), pb.ContainerStatus(mounts=mounts))
+    assert state.recursive_read_only == {"/a"}
+
+
+def test_settings_of_cgroup_version_2_are_handed_on():
+    limits = ContainerLimits(settings={"memory.oom.group": "1"})
+    assert dict(container(limits=limits).resources.unified) == {"memory.oom.group": "1"}

@@ -59,6 +59,21 @@ def test_a_pod_without_containers_yet_is_pending_and_creating():
     assert "podIP" not in status
 
 
+def test_mounts_are_told_as_they_came_about():
+    mounts = [
+        {"name": "a", "mountPath": "/a"},
+        {"name": "b", "mountPath": "/b", "readOnly": True, "recursiveReadOnly": "IfPossible"},
+        {"name": "c", "mountPath": "/c", "readOnly": True},
+    ]
+    pod = make_pod(containers=[container(volumeMounts=mounts)])
+    status = status_of(pod, boxed(state(recursive_read_only=frozenset({"/b"}))))
+    assert status["containerStatuses"][0]["volumeMounts"] == [
+        {"name": "a", "mountPath": "/a"},
+        {"name": "b", "mountPath": "/b", "readOnly": True, "recursiveReadOnly": "Enabled"},
+        {"name": "c", "mountPath": "/c", "readOnly": True, "recursiveReadOnly": "Disabled"},
+    ]
+
+
 def test_a_running_pod_has_every_field_that_kubelet_writes():
     status = status_of(make_pod(), boxed(state()))
     (app,) = status["containerStatuses"]

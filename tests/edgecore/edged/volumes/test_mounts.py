@@ -27,11 +27,11 @@ def given(tmp_path):
     """Return the mounts of a container with these volumeMounts; its one volume is an emptyDir."""
     volumes = PodVolumes(tmp_path / "volumes", "u-1")
 
-    def mounts_of(*volume_mounts, env=None, **fields):
+    def mounts_of(*volume_mounts, env=None, can_recurse=False, **fields):
         app = container(volumeMounts=[{"name": "v", **m} for m in volume_mounts], **fields)
         pod = make_pod(containers=[app], volumes=[{"name": "v", "emptyDir": {}}])
         volumes.prepare(pod, volume_inputs())
-        return container_mounts(volumes, pod.spec.containers[0], env or {})
+        return container_mounts(volumes, pod.spec.containers[0], env or {}, can_recurse=can_recurse)
 
     yield mounts_of
     volumes.remove()
@@ -85,6 +85,37 @@ def test_a_mount_that_cannot_be_had_is_refused_with_its_reason(given, fields, me
     with pytest.raises(ContainerStartError) as caught:
         given({"mountPath": "/x", **fields}, env={"UP": ".."})
     assert (caught.value.reason, caught.value.message) == ("CreateContainerConfigError", message)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "can", "found"),
+    [
+        ("Enabled", True, True),
+        ("IfPossible", True, True),
+        ("IfPossible", False, False),
+        ("Disabled", True, False),
+        (None, True, False),
+    ],
+)
+def test_what_lies_below_a_mount_is_read_only_too_where_the_runtime_can(given, wanted, can, found):
+    fields = {"mountPath": "/x", "readOnly": True}
+    if wanted:
+        fields["recursiveReadOnly"] = wanted
+    (made,) = given(fields, can_recurse=can)
+    assert (made.read_only, made.recursive_read_only) == (True, found)
+
+
+def test_only_a_pods_own_files_get_its_se_linux_label(tmp_path):
+    volumes = PodVolumes(tmp_path / "volumes", "u-1")
+    shared = {"name": "host", "hostPath": {"path": str(tmp_path)}}
+    wanted = [{"name": "v", "mountPath": "/v"}, {"name": "host", "mountPath": "/host"}]
+    pod = make_pod(
+        containers=[container(volumeMounts=wanted)], volumes=[{"name": "v", "emptyDir": {}}, shared]
+    )
+    volumes.prepare(pod, volume_inputs())
+    made = container_mounts(volumes, pod.spec.containers[0], {})
+    assert {m.container_path: m.se_linux_relabel for m in made} == {"/v": True, "/host": False}
+    volumes.remove()
 
 
 def test_a_privileged_container_may_propagate_both_ways_but_not_a_sub_path(given):

@@ -78,7 +78,7 @@ async def test_a_busy_container_shows_in_every_page(runtime, tmp_path):
 def has_logged(summary):
     """Whether the one pod shows, with a container whose log is on the disk."""
     containers = [found for pod in summary["pods"] for found in pod["containers"]]
-    return [True] == [found["logs"]["usedBytes"] > 0 for found in containers]
+    return [found["logs"]["usedBytes"] > 0 for found in containers] == [True]
 
 
 NUMBERS = {

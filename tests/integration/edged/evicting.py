@@ -14,6 +14,8 @@ from tests.fakes.pods import container, pod_object
 from tests.fakes.tasks import running_tasks
 
 IMAGE = "docker.io/library/busybox:latest"
+STAY = "exec sleep 1000"  # and does not hear SIGTERM
+LISTEN = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 SCRATCH = [{"name": "scratch", "mountPath": "/scratch"}]
 
 
@@ -52,11 +54,13 @@ async def gone(edge, **pods):
     await edge.until(lambda: not any((edge.folder / "pods/volumes").iterdir()), 30)
 
 
-def pod(name, uid, script, *, limits=None, size_limit=None, requests=None, medium="", **spec):
+def pod(
+    name, uid, script, *, limits=None, size_limit=None, requests=None, medium="", wait=STAY, **spec
+):
     empty = {"sizeLimit": size_limit} if size_limit else {}
     scratch = {"name": "scratch", "emptyDir": {"medium": medium, **empty}}
     app = container(
-        image=IMAGE, command=["/bin/sh", "-c", f"{script}; echo ready; exec sleep 1000"],
+        image=IMAGE, command=["/bin/sh", "-c", f"{script}; echo ready; {wait}"],
         volumeMounts=SCRATCH, resources={"limits": limits or {}, "requests": requests or {}},
     )  # fmt: skip
     return pod_object(

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from edgecore.edged.node.conditions import node_conditions
-from tests.integration.edged.evicting import evicted, gone, pod, watched, write
+from tests.integration.edged.evicting import LISTEN, evicted, gone, pod, watched, write
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.containerd]
 QUICK = {
@@ -186,7 +186,7 @@ HOLD = write(24)  # in memory, and counted as the container's
 
 async def test_under_memory_pressure_pods_go_in_order_and_no_best_effort_pod_comes(edge):
     modest = {"memory": "64Mi", "cpu": "1m"}
-    in_memory = {"medium": "Memory"}
+    in_memory = {"medium": "Memory", "wait": LISTEN}
     pods = [
         pod("guaranteed", "u-1", HOLD, limits=modest, requests=modest, **in_memory),
         pod("important", "u-2", HOLD, **in_memory, **IMPORTANT),
@@ -222,10 +222,10 @@ async def test_under_pid_pressure_the_less_important_go_first_those_with_most_pr
 ):
     fork = "for i in $(seq 20); do sleep 1000 & done"
     pods = [
-        pod("important", "u-1", fork, **IMPORTANT),
-        pod("modest", "u-2", "true"),
-        pod("bomb", "u-3", fork),
-        pod("critical", "u-4", fork, **CRITICAL),
+        pod("important", "u-1", fork, wait=LISTEN, **IMPORTANT),
+        pod("modest", "u-2", "true", wait=LISTEN),
+        pod("bomb", "u-3", fork, wait=LISTEN),
+        pod("critical", "u-4", fork, wait=LISTEN, **CRITICAL),
     ]
     order = ["bomb", "modest", "important"]
     async with under_pressure(edge, "pid.available", pods, order) as manager:

@@ -118,6 +118,17 @@ async def test_the_kubelets_own_paths_are_proxied_and_redirects_are_not_followed
         assert answer.status == 302
 
 
+async def test_an_upgrade_goes_through_the_nodes_proxy(server, admin, kubelet):
+    await start_pod(admin, kubelet.node())
+    path = "/exec/default/web/c?command=echo&command=hi&output=1"
+    url = f"{server.base}/api/v1/nodes/n1/proxy{path}"
+    async with admin.session.ws_connect(url, protocols=[V4]) as socket:
+        assert await socket.receive_bytes() == b"\1hi\n"
+    status, body = await admin.get("/api/v1/nodes/n1:1/proxy/pods")
+    assert (status, "only the kubelet's port" in body["message"]) == (400, True)
+    assert (await admin.get(f"/api/v1/nodes/n1:{kubelet.port}/proxy/pods"))[0] == 200
+
+
 async def test_streams_have_rights_of_their_own(server, admin, kubelet):
     await start_pod(admin, kubelet.node())
     reader = await server.client("jo")

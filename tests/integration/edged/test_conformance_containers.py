@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.fakes.pods import config_map, pod_object, secret
@@ -34,8 +36,12 @@ async def ran(lab, *apps, silent=(), **spec):
     async with lab.pod(*apps, restartPolicy="Never", **spec):
         await lab.until(lambda: lab.phase() in ("Succeeded", "Failed"), PATIENCE_S)
         # containerd may write the last lines of a log a moment after it told of the end.
-        await lab.until(lambda: all(lab.log(name) for name in names if name not in silent))
-        return {name: lab.log(name) for name in names}
+        said, before = {}, None
+        async with asyncio.timeout(LONG_S):
+            while said != before or not all(said[name] for name in names if name not in silent):
+                await asyncio.sleep(0.1)
+                said, before = {name: lab.log(name) for name in names}, said
+        return said
 
 
 async def test_command_and_arguments_replace_those_of_the_image_as_the_pod_says(lab, registry):

@@ -132,9 +132,6 @@ class Store:
         for delta in commit.deltas:
             self.index.put(delta.key, delta.version)
 
-    async def local(self, _owner):
-        return {}
-
     async def unsent(self, *_):
         return []
 

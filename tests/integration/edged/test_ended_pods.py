@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,31 @@ async def test_a_deleted_pod_has_its_final_phase_and_no_volumes_by_then(lab):
     for name in running:
         state = bodies[name]["status"]["containerStatuses"][0]["state"]["terminated"]
         assert state["exitCode"] == (0 if name in good else 137)
+        assert state["reason"] == ("Completed" if name in good else "Error")
+
+
+async def test_a_message_within_a_volume_that_propagates_both_ways_is_read_and_leaves_nothing(lab):
+    """The runtime mounts the file of the message into the volume, and that mount comes back to the node."""
+    place = lab.folder / "pods"
+    place.mkdir()
+    for command in (["--bind", place, place], ["--make-shared", place]):
+        subprocess.run(["mount", *map(str, command)], check=True)  # noqa: ASYNC221
+    app = shell(
+        f"echo it went well > /cache/log.txt; {FOREVER}",
+        terminationMessagePath="/cache/log.txt",
+        volumeMounts=[
+            {"name": "cache", "mountPath": "/cache", "mountPropagation": "Bidirectional"}
+        ],
+        securityContext={"privileged": True},
+    )
+    try:
+        async with lab.pod(app, volumes=[{"name": "cache", "emptyDir": {}}]) as made:
+            message = lab.folder / "pods/volumes/u-1/containers/app/0"
+            await lab.until(lambda: message.exists() and message.read_text())
+            assert f"{lab.folder}/pods/volumes/u-1/" in Path("/proc/self/mounts").read_text()
+            await lab.delete(made, 15)
+            assert not (lab.folder / "pods/volumes/u-1").exists()
+        ended = json.loads(lab.store.reports[-1].body)["status"]["containerStatuses"][0]["state"]
+        assert ended["terminated"]["message"] == "it went well\n"
+    finally:
+        subprocess.run(["umount", "-R", "-l", str(place)], check=False)  # noqa: ASYNC221

@@ -218,5 +218,5 @@ def ends_at_s(pem: bytes) -> float | None:
     """Return when the first certificate in `pem` ends, in Unix seconds; None if there is none."""
     try:
         return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
-    except ValueError:
+    except _UNREADABLE:
         return None

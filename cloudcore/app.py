@@ -56,6 +56,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             informers,
             client,
             urgent=urgent,
+            overwritten=controller.status_overwritten,
             database_of=fence.annotation,
             endpoint_of=proxy.endpoint_of,
         )

@@ -110,6 +110,7 @@ class Hello:
     boot_id: str
     protocol: int = PROTOCOL_VERSION
     fork: int = 0
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class Welcome:
     max_frame_bytes: int = MAX_FRAME_BYTES
     protocol: int = PROTOCOL_VERSION
     spread_s: float = 0.0
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ class Wanted:
 class Frame:
     """A numbered, encoded batch of one lane.
 
-    Shapes:  raw_bytes: length of the batch before it was compressed; 0 if it is not.
+    Shapes:  raw_bytes: length of the batch before it was compressed; 0 if it is not. horizon: downstream, how far the
+             cloud had come when it read the batch; a number that only grows while the cluster's history goes on.
     """
 
     lane: Lane
@@ -162,6 +165,7 @@ class Frame:
     batch: bytes
     compression: Compression = Compression.NONE
     raw_bytes: int = 0
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class Received:
     number: int
     deltas: Sequence[Delta]
     block: bytes = b""
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,8 @@ class Session(Generic[M]):
         number = sending.next_number
         sending.in_flight.append((number, token, self._now))
         declared_bytes = 0 if compression is Compression.NONE else raw_bytes
-        self._queue.put(Frame(lane, number, batch, compression, declared_bytes))
+        horizon = self._horizon()
+        self._queue.put(Frame(lane, number, batch, compression, declared_bytes, horizon))
         sending.next_number += 1
 
     @property
@@ -292,7 +294,8 @@ class Session(Generic[M]):
         deltas = () if is_readings else decode_batch(batch)
         receiving.received = frame.number
         receiving.came_at.append(now)
-        return [Received(frame.lane, frame.number, deltas, batch if is_readings else b"")]
+        block = batch if is_readings else b""
+        return [Received(frame.lane, frame.number, deltas, block, frame.horizon)]
 
     def _on_ack(self, ack: Ack, _now: float) -> list[Any]:
         sending = self._sending[ack.lane]
@@ -311,6 +314,10 @@ class Session(Generic[M]):
     def _spread_s(self) -> float:
         """Return what the peer should know of spreading its dials; an edge is not dialled."""
         return 0.0
+
+    def _horizon(self) -> int:
+        """Return how far this end has come in what it sends; an edge is asked for nothing of the kind."""
+        return 0
 
     def _on_pong(self, pong: Pong, now: float) -> list[Any]:
         if pong.number > self._pings:

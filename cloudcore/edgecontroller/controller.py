@@ -57,6 +57,8 @@ logger = logging.getLogger(__name__)
 
 # A pod waits this long for what it refers to, then goes without; so does a node that joins for the first time.
 HOLD_LIMIT_S = 5.0
+# Who writes over a status again and again costs its node one round of reports in this time.
+RESTORE_S = 5.0
 FETCHED = {r.kind: r for r in (CONFIG_MAPS, SECRETS, CLAIMS, VOLUMES)}
 
 
@@ -80,6 +82,7 @@ class EdgeController:
     name = "edgecontroller"
 
     def __init__(self, informers: Informers, client: KubeClient, settings: KubeSettings) -> None:
+        self._history = informers.history
         self._holdings, self._claims = Holdings(), ClaimedVolumes()
         self._records: dict[ObjectKey, Record] = {}
         self._fetched_at: dict[ObjectKey, str] = {}  # resourceVersion behind a fetched record
@@ -89,6 +92,7 @@ class EdgeController:
         self._ready = False
         self._held_back = HeldBack()
         self._asked_at: dict[str, float] = {}
+        self._restoring: dict[str, bool] = {}  # asked lately; whether to ask once more
         self._fetcher = BodyFetcher(
             client,
             settings,
@@ -145,15 +149,23 @@ class EdgeController:
         """Whether every index is complete; never before each informer has listed."""
         return self._ready
 
-    def ready(self, node: str) -> bool:
-        """Tell whether the index of `node` is complete; a node not known as ours until now has to wait a little."""
+    def horizon(self) -> int:
+        """Return the newest version of an object that any informer has seen."""
+        return self._history.newest_object
+
+    def ready(self, node: str, horizon: int = 0) -> bool:
+        """Tell whether the index of `node` is complete; a node not known as ours until now has to wait a little.
+
+        So has one that another cloudcore told of changes which have not come here yet: it would be sent the past, and
+        end pods that it has just begun. Not for ever: of an API server that was restored they never come.
+        """
         if not self._ready:
             return False
         self._agents.add(node)
         stale = [key for key in self._holdings.held(node) if self._stale(key)]
         for key in stale:
             self._fetch_if_stale(key)
-        if not stale:
+        if not stale and horizon <= self._history.newest:
             self._asked_at.pop(node, None)
             return True
         # A secret that cannot be read (a missing right) must not keep the node out for ever.
@@ -187,6 +199,28 @@ class EdgeController:
         """Return where the Node says that it is reached through cloudcore, as `address:port`, or ""."""
         known = self._nodes.get(ObjectKey("Node", "", node))
         return recorded_endpoint(known.body) if known else ""
+
+    def status_overwritten(self, node: str) -> None:
+        """Ask `node` for every state, as somebody else wrote over one of them; at most once in RESTORE_S.
+
+        While the node is not ready the cluster's word on its pods stands; it is asked when it is ready again.
+        """
+        if self._standing(node) is not Standing.READY:
+            return
+        if node in self._restoring:
+            self._restoring[node] = True
+        else:
+            self._restore(node)
+
+    def _restore(self, node: str) -> None:
+        self._restoring[node] = False
+        for view in self._views.get(node, ()):
+            view.on_given_up()
+        asyncio.get_running_loop().call_later(RESTORE_S, self._restored, node)
+
+    def _restored(self, node: str) -> None:
+        if self._restoring.pop(node):
+            self._restore(node)
 
     def read(self, node: str, key: ObjectKey) -> Delta | None:
         """Return the record of `key` for `node`, or None."""

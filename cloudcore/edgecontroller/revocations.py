@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 
 import msgspec
+from cryptography import x509
 
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.errors import KubeNotFoundError
@@ -125,8 +126,6 @@ class Revocations:
 
 def issued_s(certificate: bytes) -> float:
     """Return since when a PEM certificate is valid, Unix seconds; long ago if it cannot be told."""
-    from cryptography import x509  # late: only a revoked node is worth its memory
-
     try:
         return x509.load_pem_x509_certificate(certificate).not_valid_before_utc.timestamp()
     except ValueError:

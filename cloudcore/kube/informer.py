@@ -41,6 +41,7 @@ class Informer:
         self._shrink = (lambda _: b"") if resource.metadata_only else shrink
         self._objects: dict[ObjectKey, KubeObject] = {}
         self._handlers: list[InformerHandler] = []
+        self._lookers: list[Callable[[KubeObject], None]] = []
         self._synced = asyncio.Event()
 
     def __len__(self) -> int:
@@ -71,6 +72,10 @@ class Informer:
         if self.synced:
             handler.on_synced()
 
+    def inspect(self, look: Callable[[KubeObject], None]) -> None:
+        """Show `look` every state that comes, whole, before it is cut; it must not block and must not raise."""
+        self._lookers.append(look)
+
     # The reflector's side.
 
     def known(self) -> set[ObjectKey]:
@@ -84,6 +89,8 @@ class Informer:
             self.delete(obj.key)
         elif held is not None and held.resource_version == obj.resource_version:
             return
+        for look in self._lookers:
+            look(obj)
         if self._shrink is not None:
             body = self._shrink(obj.body)
             obj = KubeObject(obj.key, obj.uid, obj.resource_version, obj.deleting, body)
@@ -119,6 +126,7 @@ class Informers:
         self._client, self._settings = client, settings
         self._informers: dict[Resource, Informer] = {}
         self._running = False
+        self.history = History()
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,10 +155,9 @@ class Informers:
     async def run(self) -> None:
         """List and watch until cancelled."""
         self._running = True
-        history = History()
         async with asyncio.TaskGroup() as group:
             for informer in self._informers.values():
-                reflector = Reflector(self._client, informer, self._settings, history=history)
+                reflector = Reflector(self._client, informer, self._settings, history=self.history)
                 group.create_task(reflector.run(), name=f"reflector {informer.resource.plural}")
             group.create_task(self._settle(), name="informers settle")
             if not self._informers:

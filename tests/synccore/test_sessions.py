@@ -51,12 +51,12 @@ from synccore.session import MAX_WAITING_MESSAGES, Acknowledged, PeerSilentError
 from synccore.wire import edge_to_wire, from_wire
 
 EVERY_MESSAGE = [
-    Hello("edge-1", b"d" * 16, b"g" * 16, 0, "1", "boot"),
-    Welcome(in_sync=True, heartbeat_s=5, window_frames=4, session_id="s"),
+    Hello("edge-1", b"d" * 16, b"g" * 16, 0, "1", "boot", horizon=7),
+    Welcome(in_sync=True, heartbeat_s=5, window_frames=4, session_id="s", horizon=7),
     Summary(bytes(64)),
     Wanted(bytes(1)),
     Inventory(b"", last=True),
-    Frame(Lane.SAMPLES, 1, encode_batch([])),
+    Frame(Lane.SAMPLES, 1, encode_batch([]), horizon=7),
     Ack(Lane.PODS, 0),
     Synced(),
     ReportAll(),

@@ -5,7 +5,7 @@ import json
 
 from cloudcore.edgecontroller import controller
 from synccore.index import record_version
-from synccore.messages import ObjectKey
+from synccore.messages import Delta, ObjectKey, Op
 from tests.cloudcore.edgecontroller.conftest import running_cloud
 from tests.fakes.kubeapi import Fault, until
 
@@ -290,6 +290,36 @@ async def test_a_node_that_called_itself_not_ready_is_asked_once_it_is_ready_aga
         await until(lambda number=number: session.given_up == number)
 
 
+async def test_a_node_whose_pods_status_somebody_else_wrote_over_is_asked_and_not_in_a_storm(
+    api, cloud
+):
+    api.put("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge-1"}})
+    made = api.put("pods", pod("web", "edge-1"))
+    session = Session(cloud)
+    await session.holds("Pod web")
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    uid = made["metadata"]["uid"]
+    delta = Delta(Op.UPSERT, made_key(made), uid, 1, body=json.dumps({"status": status}).encode())
+    for wanted in (1, 1):  # the second time within RESTORE_S is put off
+        await cloud.reports.write("edge-1", delta)
+        written = api.get("pods", "default", "web")
+        await until(lambda w=written: shown(cloud, made) == w["metadata"]["resourceVersion"])
+        assert session.given_up <= 1
+        written["status"]["conditions"][0]["status"] = "False"
+        changed = api.put("pods", written)
+        await until(lambda c=changed: shown(cloud, made) == c["metadata"]["resourceVersion"])
+        assert session.given_up == wanted
+    assert cloud.controller._restoring == {"edge-1": True}
+
+
+def made_key(made):
+    return ObjectKey("Pod", made["metadata"]["namespace"], made["metadata"]["name"])
+
+
+def shown(cloud, made):
+    return cloud.controller._pods.get(made_key(made)).resource_version
+
+
 async def test_a_node_that_falls_silent_while_it_is_not_ready_is_asked_at_once(api, cloud):
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge-1"}}
     tainted = [
@@ -379,3 +409,19 @@ async def test_a_runtime_class_comes_with_the_pod_that_asks_for_it(api, cloud):
     await session.holds("Pod web", "RuntimeClass gvisor")
     delta = session.view.read(ObjectKey("RuntimeClass", "", "gvisor"))
     assert json.loads(delta.body)["handler"] == "runsc"
+
+
+async def test_a_node_that_was_told_of_more_waits_until_it_is_known_here(api, cloud):
+    made = api.put("pods", pod("web", "edge-1"))
+    version = int(made["metadata"]["resourceVersion"])
+    await until(lambda: cloud.controller.horizon() == version)
+    assert cloud.controller.ready("edge-1", version)
+    assert not cloud.controller.ready("edge-1", version + 1)
+    api.put("pods", pod("web-2", "edge-2"))  # the next change, of whatever it is
+    await until(lambda: cloud.controller.ready("edge-1", version + 1))
+
+
+async def test_a_node_does_not_wait_for_ever_for_a_history_that_is_gone(api, cloud, monkeypatch):
+    monkeypatch.setattr(controller, "HOLD_LIMIT_S", 0.2)
+    assert not cloud.controller.ready("edge-1", 1 << 60)
+    await until(lambda: cloud.controller.ready("edge-1", 1 << 60))

@@ -55,7 +55,9 @@ def components(settings: KubecoreSettings) -> list[Component]:
     registry, hub = Registry(), WatchHub(store)
     addresses = ServiceAddresses(store, settings.services.network(), settings.services.node_ports())
     usage = QuotaUsage(store)
-    admitters = admission_steps(store, addresses, usage, mount_tokens=settings.accounts.mount_tokens)
+    admitters = admission_steps(
+        store, addresses, usage, mount_tokens=settings.accounts.mount_tokens
+    )
     operations = Operations(store, registry, hub, admitters)
     objects, kubelets = Objects(operations), KubeletClient(settings.kubelet)
     key_file = Path(settings.store.path).with_name("service-accounts.key")

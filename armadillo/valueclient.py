@@ -5,9 +5,10 @@ Where it is: `--server`, else $ARMADILLO_VALUES, else what the kubeconfig's clus
 
 from __future__ import annotations
 
+import contextlib
 import os
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from corekit.errors import EdgeError
 # In `clusters[].cluster.extensions`, which kubectl keeps and does not read.
 EXTENSION = "armadillo.edge/values"
 VARIABLE = "ARMADILLO_VALUES"
+# A listing does not wait long for what it can do without.
+SEEN_TIMEOUT_S = 2.0
 
 
 class ValueStreamError(EdgeError):
@@ -40,12 +43,23 @@ class Access(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One value; `missed` before it were left out."""
+    """One value; `missed` before it were left out; `kept`: it comes from history."""
 
     device: str
     property: str
     time_ms: int
     value: object
+    missed: int = 0
+    kept: bool = False
+
+
+class Message(NamedTuple):
+    """One message of a node; `missed` before it were left out."""
+
+    node: str
+    topic: str
+    time_ms: int
+    payload: bytes
     missed: int = 0
 
 
@@ -69,12 +83,39 @@ def find_access(calls: Kubectl, server: str) -> Access | None:
     return Access(str(where), ca, credential) if where else None
 
 
-def watch(access: Access, devices: list[str]) -> Iterator[Reading]:
-    """Yield every value of devices ("namespace/name") from now on. Raises: ValueStreamError."""
+Key = tuple[str, str]  # device, property
+
+
+def watch(access: Access, devices: list[str], last: dict[Key, int]) -> Iterator[Reading]:
+    """Yield every value of devices ("namespace/name") from now on, and first what is kept since the `last` one.
+
+    Shapes:  last: time of the last value of each property, in Unix ms; kept up to date here.
+    Raises:  ValueStreamError.
+    """
     from synccore.pb import values_pb2
 
     request = values_pb2.WatchRequest(devices=devices)
-    yield from _read(access, lambda stub: stub.Watch(request))
+    # What comes between the two calls comes twice.
+    told: set[tuple[str, str, int]] = set()
+    for reading in _read(access, lambda stub: stub.Watch(request), lambda: _since(access, last)):
+        key = (reading.device, reading.property)
+        if reading.kept:
+            told.add((*key, reading.time_ms))
+        elif (*key, reading.time_ms) in told:
+            continue
+        yield reading
+        last[key] = reading.time_ms
+
+
+def _since(access: Access, last: dict[Key, int]) -> Iterator[Reading]:
+    for (device, prop), time_ms in list(last.items()):
+        try:
+            for reading in history(access, device, prop, since_ms=time_ms + 1, newest_count=0):
+                yield reading._replace(kept=True)
+        except ValueStreamError as exc:
+            if exc.retryable:
+                raise
+            return  # this user may watch, and not look back
 
 
 def history(
@@ -89,7 +130,48 @@ def history(
     yield from _read(access, lambda stub: stub.History(request))
 
 
-def _read(access: Access, call: Any) -> Iterator[Reading]:
+def seen(access: Access, devices: list[str]) -> dict[str, int]:
+    """Return when devices were heard last, in Unix milliseconds. Raises: ValueStreamError."""
+    from synccore.pb import values_pb2
+
+    with _stub(access) as stub:
+        reply = stub.Seen(values_pb2.SeenRequest(devices=devices), timeout=SEEN_TIMEOUT_S)
+    return {sighting.device: sighting.time_ms for sighting in reply.sightings}
+
+
+def messages(access: Access, nodes: list[str]) -> Iterator[Message]:
+    """Yield messages that are uploaded at nodes, at all if none are named. Raises: ValueStreamError."""
+    from synccore.pb import values_pb2
+
+    with _stub(access) as stub:
+        for batch in stub.Messages(values_pb2.MessagesRequest(nodes=nodes)):
+            missed = batch.missed
+            for m in batch.messages:
+                yield Message(m.node, m.topic, m.time_ms, m.payload, missed)
+                missed = 0
+
+
+def _read(
+    access: Access, call: Any, first: Callable[[], Iterable[Reading]] = tuple
+) -> Iterator[Reading]:
+    """Yield what a call gives; before that, once it is served, what `first` gives."""
+    with _stub(access) as stub:
+        batches = call(stub)
+        batches.initial_metadata()  # waits for it; of a call that failed there is none
+        yield from first()
+        for batch in batches:
+            missed = batch.missed
+            for value in batch.values:
+                kind = value.WhichOneof("value")
+                yield Reading(
+                    value.device, value.property, value.time_ms, getattr(value, kind), missed
+                )
+                missed = 0
+
+
+@contextlib.contextmanager
+def _stub(access: Access) -> Iterator[Any]:
+    """Open a channel; what goes wrong on it is a ValueStreamError."""
     import grpc  # late: most commands need none
 
     from synccore.pb import values_pb2_grpc
@@ -103,16 +185,8 @@ def _read(access: Access, call: Any) -> Iterator[Reading]:
             credentials, grpc.access_token_call_credentials(shown.token)
         )
     with grpc.secure_channel(access.server, credentials) as channel:
-        stub = values_pb2_grpc.ValuesStub(channel)  # type: ignore[no-untyped-call]
         try:
-            for batch in call(stub):
-                missed = batch.missed
-                for value in batch.values:
-                    kind = value.WhichOneof("value")
-                    yield Reading(
-                        value.device, value.property, value.time_ms, getattr(value, kind), missed
-                    )
-                    missed = 0
+            yield values_pb2_grpc.ValuesStub(channel)  # type: ignore[no-untyped-call]
         except grpc.RpcError as exc:
             problem = f"values at {access.server}: {exc.details()}"
             # A server that stops cancels its calls.

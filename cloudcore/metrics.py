@@ -48,6 +48,9 @@ api_requests = Counter("armadillo_api_requests", "Kubernetes API requests.", ["v
 device_writes = Counter(
     "armadillo_device_writes", "Writes of Device status, by what changed.", ["what"]
 )
+device_status_writes = Counter(
+    "armadillo_device_status_object_writes", "Writes of DeviceStatus objects."
+)
 device_write_rate = Gauge(
     "armadillo_device_writes_allowed", "Writes of Device status a second that the API server takes."
 )

@@ -14,6 +14,9 @@ PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 3 << 20
 # A batch stays far below the frame limit, so that a lease never waits behind megabytes on a 32 kbit/s link.
 BATCH_TARGET_BYTES = 64 << 10
+# Of one lane, not compressed, that are not acknowledged: eight windows of full batches. With frames alone counted, a peer
+# that sends the largest, which are small when compressed, would have 200 MiB held for it.
+MAX_LANE_BYTES = 8 << 20
 MAX_DELTAS_PER_FRAME = 4096
 # First byte of every batch; another layout gets another number.
 BATCH_FORMAT = 1

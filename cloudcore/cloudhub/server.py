@@ -37,6 +37,7 @@ from cloudcore.seams import (
 from cloudcore.settings import HubSettings
 from corekit.bytestream import ByteStream
 from corekit.errors import SETTINGS, ConfigError, EdgeError, TransportError
+from corekit.keyfiles import warn_of_open_key
 from corekit.lifecycle import forget_frames, leaf_exceptions
 from corekit.looplag import LoopLag
 from synccore.changes import ChangeIds
@@ -319,6 +320,7 @@ def _node_name(context: Any) -> str | None:
 
 
 def _credentials(settings: HubSettings) -> grpc.ServerCredentials:
+    warn_of_open_key(settings.key_file)
     files = CertificateFiles(settings)
     try:
         first = files.read()

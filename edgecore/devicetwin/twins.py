@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self, TypeVar
 
 import msgspec
@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 OWNER = "devicetwin"
 # One commit carries what came in meanwhile: a flash card stands 20 writes a second, not 3,000.
 BATCH_WINDOW_S = 0.05
-# What one batch may hold up the event loop for: about 20 ms.
-BATCH_LIMIT = 512
+# What one batch may hold up the event loop for: about 20 ms. By bytes too: of the compact form, 512 messages would be
+# half a million values, with their objects 20 MiB.
+BATCH_LIMIT, BATCH_BYTES = 512, 256 << 10
 # How often deadlines are looked at: a rejected or late write shows within a second.
 TICK_S = 0.25
 
@@ -81,6 +82,7 @@ class DeviceTwin:
         self._streamer = Streamer(samples)
         self._feed: ChangeFeed | None = None
         self._lock = asyncio.Lock()  # one commit at a time: a twin never goes back to an older one
+        self._committed_s = 0.0  # when the newest commit began, whoever made it
         self._backoff = Backoff(0.1, 5.0)
         self._fault = RepeatedFault(logger, "twins cannot be stored")
         self._said: dict[str, set[str]] = {}  # refusals already logged, by device
@@ -196,9 +198,10 @@ class DeviceTwin:
         if commit.local:
             await self._store.commit(commit)
             self._stored()
-        self._twins.update(twins)
-        for device_id in gone:
+        renewed = [d for d in twins if d in self._twins and self._held(d, twins[d]) is None]
+        for device_id in (*gone, *renewed):  # of one made anew nothing of the old one is its own
             self._forget(device_id)
+        self._twins.update(twins)
         self._announcer.members(joined, gone)
         for device_id in twins:
             self._timing.watch(device_id)
@@ -222,8 +225,9 @@ class DeviceTwin:
             if device is None:
                 gone += [device_id] if device_id in self._twins else []
                 continue
-            held = self._twins.get(device_id)
-            twin = held if held and held.uid == device.metadata.uid else Twin(device.metadata.uid)
+            twin = Twin(device.metadata.uid)
+            held = self._held(device_id, twin)
+            twin = held or twin
             if (model := self._roster.model_of(device)) is not None:
                 twin, changes[device_id] = self._take(twin, device, model)
             if twin != held:
@@ -244,15 +248,14 @@ class DeviceTwin:
     async def _serve_bus(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            arrived = await self._bus.receive(BATCH_LIMIT)
-            started_s = loop.time()
+            arrived = await self._bus.receive(BATCH_LIMIT, BATCH_BYTES)
             async with self._lock:
                 if arrived.connected:
                     self._announcer.all()
                 committed = await self._handle(arrived.messages)
             # A full batch means more is waiting: the window would make it 10,000 messages a second at most.
-            if committed and len(arrived.messages) < BATCH_LIMIT:
-                await asyncio.sleep(max(0.0, started_s + BATCH_WINDOW_S - loop.time()))
+            if committed and not _is_full(arrived.messages):
+                await asyncio.sleep(max(0.0, self._committed_s + BATCH_WINDOW_S - loop.time()))
 
     async def _handle(self, messages: list[Inbound]) -> bool:
         """Work a batch through; return whether it took a commit."""
@@ -270,9 +273,11 @@ class DeviceTwin:
 
     async def _settle(self, batch: Batch) -> bool:
         """Store what a batch came to, then say it; return whether it took a commit."""
+        batch.fold()
         commit = self._commit_of(batch.twins, ())
         try:
             if commit.local:
+                self._committed_s = asyncio.get_running_loop().time()
                 await self._store.commit(commit)
                 self._stored()
         except StoreError as exc:
@@ -285,6 +290,8 @@ class DeviceTwin:
         self._twins.update(batch.twins)
         self._timing.note(batch, asyncio.get_running_loop().time())
         self._streamer.put(batch.streamed)
+        if unseen := batch.streamed.heard(batch.heard, batch.now_ms):
+            self._streamer.put_presence(unseen, batch.now_ms)
         for answer in batch.answers:
             self._bus.publish(answer.topic, answer.payload)
         for device_id, changes in batch.changes.items():
@@ -312,12 +319,17 @@ class DeviceTwin:
                 if batch.twins:
                     await self._settle(batch)
 
+    def _held(self, device_id: str, twin: Twin) -> Twin | None:
+        """Return the twin that is in force, if it is the same device's and not of one that had its name."""
+        held = self._twins.get(device_id)
+        return held if held is not None and held.uid == twin.uid else None
+
     def _commit_of(self, twins: dict[str, Twin], gone: Iterable[str]) -> Commit:
         """Return what to store; `twins` get their mark if the cloud is not told at once."""
         local: dict[tuple[str, str], bytes | None] = {(OWNER, d): None for d in gone}
         reports = []
         for device_id, twin in twins.items():
-            held = self._twins.get(device_id)
+            held = self._held(device_id, twin)
             if twin == held and not twin.owed:
                 continue
             model = self._roster.model_of(self._roster.devices[device_id])
@@ -354,6 +366,7 @@ class DeviceTwin:
         self._announcer.forget(device_id)
         self._timing.forget(device_id)
         self._pace.forget(device_id)
+        self._streamer.forget(device_id)
 
     def _stored(self) -> None:
         self._backoff.reset()
@@ -361,6 +374,10 @@ class DeviceTwin:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _is_full(messages: Sequence[Inbound]) -> bool:
+    return len(messages) >= BATCH_LIMIT or sum(len(m.payload) for m in messages) >= BATCH_BYTES
 
 
 def status_body(twin: Twin, model: DeviceModel | None) -> bytes:

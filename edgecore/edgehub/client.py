@@ -13,6 +13,7 @@ from typing import NoReturn, Self
 
 from corekit.backoff import Backoff
 from corekit.errors import EdgeError, ProtocolError, StoreError, TransportError
+from corekit.keyfiles import warn_of_open_key
 from corekit.lifecycle import apart, forget_frames, leaf_exceptions
 from corekit.logs import RepeatedFault
 from corekit.looplag import LoopLag
@@ -110,6 +111,7 @@ class EdgeHub:
     async def __aenter__(self) -> Self:
         """Take the outbox feed; no network here, an edge node must start offline."""
         self._feed, self._rebuilt = self._store.outbox_feed(), self._store.rebuilt_feed()
+        await asyncio.to_thread(warn_of_open_key, self._settings.key_file)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

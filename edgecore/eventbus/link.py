@@ -14,7 +14,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Never, cast
+from typing import Any, NamedTuple, Never, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
@@ -24,7 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from corekit.errors import SETTINGS, ConfigError, TransportError
-from edgecore.eventbus.inbox import MAX_MESSAGES, Inbound, Inbox
+from edgecore.eventbus.inbox import MAX_MESSAGES, Inbound
 from edgecore.eventbus.packet_rules import MAX_PACKET_ID
 from edgecore.eventbus.packets import encode_acks, encode_publishes
 from edgecore.eventbus.wire import MAX_PACKET_BYTES, Wire
@@ -38,6 +38,8 @@ SEND_WINDOW = 10
 SESSION_EXPIRY_S = 3600
 # Publishes waiting for the broker: about 2 MiB of twin results. More means that it does not keep up.
 MAX_OUTGOING, MAX_OUTGOING_BYTES = 8192, 8 << 20
+# In one system call; what the kernel does not take of it is held twice for a moment.
+SEND_MESSAGES, SEND_BYTES = 512, 128 << 10
 # Of at most four bytes each: what the protocol can carry. A topic that long is no device's.
 MAX_TOPIC_CHARS = 16_383
 KEEPALIVE_S = 30
@@ -61,6 +63,20 @@ class BrokerAddress(NamedTuple):
     port: int
     user: str | None = None
     password: str | None = None
+
+
+class Taker(Protocol):
+    """Who gets what comes in."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether nothing more should be read until `on_room` tells."""
+
+    def put_all(self, messages: Sequence[Inbound]) -> None:
+        """Take messages; never waits."""
+
+    def on_room(self, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when there is room again."""
 
 
 class Session(NamedTuple):
@@ -92,7 +108,7 @@ class UnsupportedProtocolError(BrokerLostError):
 class Link:
     """An open connection: what it gets goes to the inbox, and what is to be sent goes out once for each turn of the loop."""
 
-    def __init__(self, inbox: Inbox, session: Session) -> None:
+    def __init__(self, inbox: Taker, session: Session) -> None:
         self._inbox, self._modern = inbox, session.modern
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
@@ -218,12 +234,8 @@ class Link:
         self._due = False
         if not self._open or self._wire is None or self._wire.blocked:
             return
-        packets = b""
-        if count := min(len(self._outgoing), self._window - self._in_flight):
-            messages = [self._outgoing.popleft() for _ in range(count)]
-            self._outgoing_bytes -= sum(len(payload) for _, payload in messages)
-            self._in_flight += count
-            packets = encode_publishes(messages, self._packet_ids(count), modern=self._modern)
+        messages = self._next_messages()
+        packets = encode_publishes(messages, self._packet_ids(len(messages)), modern=self._modern)
         if self._unacknowledged:
             packets += encode_acks(self._unacknowledged)
             self._unacknowledged.clear()
@@ -231,6 +243,19 @@ class Link:
             self._wire.write(packets)
         except OSError as exc:
             self.broken(str(exc))
+        if self._outgoing and self._in_flight < self._window:
+            self._send_soon()
+
+    def _next_messages(self) -> list[tuple[str, bytes]]:
+        messages: list[tuple[str, bytes]] = []
+        payload_bytes, room = 0, min(self._window - self._in_flight, SEND_MESSAGES)
+        while self._outgoing and len(messages) < room and payload_bytes < SEND_BYTES:
+            message = self._outgoing.popleft()
+            messages.append(message)
+            payload_bytes += len(message[1])
+        self._outgoing_bytes -= payload_bytes
+        self._in_flight += len(messages)
+        return messages
 
     def _packet_ids(self, count: int) -> list[int]:
         first = self._packet_id
@@ -240,7 +265,7 @@ class Link:
 
 @contextlib.asynccontextmanager
 async def open_link(
-    address: BrokerAddress, session: Session, topics: Sequence[str], inbox: Inbox
+    address: BrokerAddress, session: Session, topics: Sequence[str], inbox: Taker
 ) -> AsyncIterator[Link]:
     """Connect and subscribe; messages go to `inbox`.
 

@@ -84,6 +84,19 @@ def said(device, number, **values):
     return Inbound(f"$hw/events/device/n/{device}/twin/update", json.dumps(body).encode(), number)
 
 
+def test_a_deletion_keeps_its_place_among_the_updates_that_are_merged():
+    gone = Inbound("$hw/events/device/n/d/twin/update", b'{"twin":{"level":null}}', 3)
+    messages = [said("d", 1, level="1"), said("d", 2, level="2"), gone, said("d", 4, level="4")]
+    kept = coalesce([*messages, said("d", 5, flow="5")])
+    twins = [json.loads(message.payload)["twin"] for message in kept]
+    assert twins == [
+        {"level": {"actual": {"value": "2"}}},
+        {"level": None},
+        {"level": {"actual": {"value": "4"}}, "flow": {"actual": {"value": "5"}}},
+    ]
+    assert [[m.message_id for m in (*k.stands_for, k)] for k in kept] == [[1, 2], [3], [4, 5]]
+
+
 async def test_a_flood_of_one_device_does_not_delay_the_others():
     inbox = Inbox(coalesce)
     for number in range(900):
@@ -130,3 +143,19 @@ async def test_a_flood_that_cannot_be_merged_loses_its_oldest_and_is_counted():
     assert taken[-1].message_id == count
     assert inbox.dropped_count == count - len(taken)
     assert link.ids == list(range(1, inbox.dropped_count + 1))
+
+
+async def test_a_batch_is_bounded_by_bytes_and_the_next_begins_with_who_was_left_out():
+    inbox = Inbox()
+    for number in range(30):
+        inbox.put(Inbound(f"$hw/events/device/n/d{number % 3}/values", b"x" * 100, number))
+    first = (await inbox.take(512, 450)).messages
+    assert [m.message_id for m in first] == [0, 3, 6, 9, 12]
+    rest = []
+    while len(rest) < 25:
+        batch = (await inbox.take(512, 450)).messages
+        assert len(batch) == 5
+        rest += batch
+    assert rest[0].message_id == 1
+    assert sorted(m.message_id for m in first + rest) == list(range(30))
+    assert inbox.waiting_bytes == 0

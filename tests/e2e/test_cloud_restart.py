@@ -155,9 +155,10 @@ def _warnings(text):
 
 def _lease_moves(kubectl):
     lease = ("lease", "edge-1", "-n", "kube-node-lease")
-    before = kubectl.get(*lease)["spec"]["renewTime"]
+    if (before := kubectl.get(*lease)) is None:  # the node is not there yet
+        return False
     time.sleep(1.5)
-    return kubectl.get(*lease)["spec"]["renewTime"] != before
+    return kubectl.get(*lease)["spec"]["renewTime"] != before["spec"]["renewTime"]
 
 
 def test_a_gateway_in_wrong_hands_is_thrown_out_and_let_in_again(parts):

@@ -24,7 +24,7 @@ from corekit.logs import RepeatedFault
 from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.admission.demands import Demands
 from edgecore.edged.admission.preemption import PREEMPTED_MESSAGE, PREEMPTED_REASON
-from edgecore.edged.images.puller import ImagePuller
+from edgecore.edged.images.puller import CredentialSource, ImagePuller
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
@@ -74,6 +74,7 @@ class Edged:
         allocatable: Mapping[str, Decimal] | None = None,
         uplink: Uplink | None = None,
         node_labels: Mapping[str, str] | None = None,
+        providers: CredentialSource | None = None,
     ) -> None:
         self._store, self._runtime, self._clock, self._uplink = store, runtime, clock, uplink
         self.admission = AdmissionBook(node_name, self._make_room)
@@ -97,7 +98,9 @@ class Edged:
             prober=Prober(runtime),
             admission=self.admission,
             puller=ImagePuller(
-                runtime, 1 if settings.serialize_image_pulls else settings.max_parallel_image_pulls
+                runtime,
+                1 if settings.serialize_image_pulls else settings.max_parallel_image_pulls,
+                providers=providers,
             ),
             tokens=TokenManager(store, uplink, clock),
             node_facts=NodeFactsKeeper(store, uplink, self.admission, clock),

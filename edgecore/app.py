@@ -92,6 +92,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         readings=partial(stats.snapshot, fresh=True),
         sweeper=janitor,
         tell=events.tell,
+        pods_memory=edged.memory_of_pods,
     )
     reporter = NodeReporter(
         settings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from edgecore.edged.cgroups.names import pod_path, pod_slice
@@ -11,6 +12,8 @@ from edgecore.edged.cgroups.tree import CgroupTree
 from edgecore.edged.runtime import ContainerLimits
 from edgecore.edged.spec.podspec import Pod
 from edgecore.edged.spec.resources import pod_limits
+from edgecore.edged.stats.cgroups import read_memory
+from edgecore.edged.stats.samples import MemorySample
 
 
 class Tree(Protocol):
@@ -24,6 +27,12 @@ class Tree(Protocol):
 
     def pods(self, root: str, /) -> dict[str, str]:
         """Return pod uid -> name of every pod's group."""
+
+    def limit_all(self, root: str, memory_bytes: int, /) -> None:
+        """Limit the group of all pods; 0 for no limit. Raises: OSError."""
+
+    def memory_folder(self, root: str, /) -> Path:
+        """Return where the memory of all pods is counted; it need not exist."""
 
 
 class PodCgroups:
@@ -47,6 +56,14 @@ class PodCgroups:
         """Remove the cgroup of a pod of which nothing runs any more; one that is not there is well removed."""
         if name := self._tree.pods(self._root).get(uid):
             self._tree.remove(name)
+
+    def limit_all(self, memory_bytes: int) -> None:
+        """Have all pods together use no more memory than that; 0 for no limit. Raises: OSError."""
+        self._tree.limit_all(self._root, memory_bytes)
+
+    def memory(self) -> MemorySample | None:
+        """Return what all pods together use and may use of memory, None if nobody counts it."""
+        return read_memory(self._tree.memory_folder(self._root))
 
 
 def file_cgroups(root: str, tree: CgroupTree) -> PodCgroups:

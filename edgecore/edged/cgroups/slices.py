@@ -77,7 +77,7 @@ class SliceTree:
 
     def pods(self, root: str) -> dict[str, str]:
         """Return pod uid -> slice of every pod below `root`."""
-        prefix = "-".join(part for part in (*root.replace("-", "_").split("/"), ROOT) if part)
+        prefix = _prefix(root)
         found: dict[str, str] = {}
         for level in ("", *CLASSES):
             base = f"{prefix}-{level}" if level else prefix
@@ -85,6 +85,19 @@ class SliceTree:
                 uid = folder.name.removeprefix(f"{base}-pod").removesuffix(".slice")
                 found[uid.replace("_", "-")] = folder.name
         return found
+
+    def limit_all(self, root: str, memory_bytes: int) -> None:
+        """Limit the memory of all pods below `root`; 0 for no limit. Raises: OSError."""
+        name, wanted = f"{_prefix(root)}.slice", [self._memory(memory_bytes)]
+        if self._folder(name).exists():
+            self._set(name, wanted)
+        elif memory_bytes:
+            self._start(name, wanted)
+
+    def memory_folder(self, root: str) -> Path:
+        """Return where the memory of all pods below `root` is counted; it need not exist."""
+        relative = self._folder(f"{_prefix(root)}.slice").relative_to(self._mount)
+        return (self._mount if self._unified else self._mount.parent / "memory") / relative
 
     def _start(self, name: str, wanted: Sequence[Property]) -> None:
         about: list[Property] = [
@@ -117,14 +130,16 @@ class SliceTree:
             # Rounded up, or a container with the whole quota would not fit in.
             percent = -(-limits.cpu_quota * 1_000_000 // limits.cpu_period // PERCENT_US)
             quota_us = percent * PERCENT_US
-        memory = str(limits.memory_bytes or NO_LIMIT)
         return [
             self._share(limits.cpu_shares),
             ("CPUQuotaPerSecUSec", "t", str(quota_us)),
             ("CPUQuotaPeriodUSec", "t", str(limits.cpu_period)),
-            ("MemoryMax" if self._unified else "MemoryLimit", "t", memory),
+            self._memory(limits.memory_bytes),
             ("TasksMax", "t", str(pids or NO_LIMIT)),
         ]
+
+    def _memory(self, limit_bytes: int) -> Property:
+        return ("MemoryMax" if self._unified else "MemoryLimit", "t", str(limit_bytes or NO_LIMIT))
 
     def _share(self, shares: int) -> Property:
         if self._unified:
@@ -145,6 +160,11 @@ class SliceTree:
         return self._mount.joinpath(
             *("-".join(parts[: i + 1]) + ".slice" for i in range(len(parts)))
         )
+
+
+def _prefix(root: str) -> str:
+    """Return the name of the slice of all pods below `root`, without its ending."""
+    return "-".join(part for part in (*root.replace("-", "_").split("/"), ROOT) if part)
 
 
 def _flat(properties: Sequence[Property]) -> list[str]:

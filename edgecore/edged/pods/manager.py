@@ -36,6 +36,7 @@ from edgecore.edged.pods.staticpods import StaticFolder, StaticTurns
 from edgecore.edged.pods.worker import PodWorker
 from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
+from edgecore.edged.thresholds import Observation
 from edgecore.edged.volumes.claims import CLAIM, VOLUME
 from edgecore.edged.volumes.tokens import TokenManager
 from edgecore.records import Commit, RecordStore, StoredObject, Uplink
@@ -346,6 +347,13 @@ class Edged:
         """Return the names of the images of all pods here that have not ended."""
         pods = [w.pod for w in self._workers.values() if w.pod is not None and not w.has_ended]
         return {c.image for pod in pods for c in (*pod.spec.init_containers, *pod.spec.containers)}
+
+    async def memory_of_pods(self) -> Observation | None:
+        """Return what is left of the memory of all pods together, None if it has no limit here.
+
+        Raises:  RuntimeUnavailableError.
+        """
+        return await self._site.provision.memory_of_pods()
 
     def claims(self) -> dict[tuple[str, str], str]:
         """Return (pod uid, volume name) -> name of the claim behind it."""

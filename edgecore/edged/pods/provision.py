@@ -25,7 +25,9 @@ from edgecore.edged.runtime import (
     SandboxConfig,
 )
 from edgecore.edged.spec.podspec import Container, Pod
+from edgecore.edged.spec.quantity import parse_quantity
 from edgecore.edged.spec.refusals import Abilities, Refusal, admission_refusal
+from edgecore.edged.thresholds import Observation
 from edgecore.records import RecordStore, StoredObject
 from edgecore.settings import PodSettings
 from synccore.messages import ObjectKey
@@ -107,6 +109,18 @@ class Provision:
         if (cgroups := await self._pod_cgroups()) is not None:
             await asyncio.to_thread(cgroups.remove, uid)
 
+    async def memory_of_pods(self) -> Observation | None:
+        """Return how much memory there is for all pods together, and how much of it is left; None: no limit is kept.
+
+        Raises:  RuntimeUnavailableError.
+        """
+        if (cgroups := await self._pod_cgroups()) is None:
+            return None
+        memory = await asyncio.to_thread(cgroups.memory)
+        if memory is None or memory.limit_bytes is None or memory.available_bytes is None:
+            return None
+        return Observation(memory.available_bytes, memory.limit_bytes)
+
     async def service_variables(self, pod: Pod) -> dict[str, str]:
         """Return the variables of the services that `pod` is told of."""
         services = [s for o in await self._store.list("Service") if (s := _service(o)) is not None]
@@ -180,6 +194,8 @@ class Provision:
         if not self._cgroups_chosen:
             features = await self._runtime_features()
             self._cgroups = await asyncio.to_thread(self._choose_cgroups, features)
+            if self._cgroups is not None:
+                await asyncio.to_thread(self._limit_all, self._cgroups)
             self._cgroups_chosen = True
         return self._cgroups
 
@@ -194,6 +210,21 @@ class Provision:
             logger.warning("no cgroups for pods, their limits as a whole are not kept: %s", problem)
             return None
         return file_cgroups(root, tree)
+
+    def _limit_all(self, cgroups: PodCgroups) -> None:
+        """Have all pods together use what is not reserved of the memory: node allocatable, as kubelet enforces it.
+
+        What eviction keeps free is no part of this limit: it is to end a pod before the kernel kills one.
+        """
+        left = 0
+        if self._settings.enforce_node_allocatable:
+            reserved = (self._settings.system_reserved, self._settings.kube_reserved)
+            amounts = sum(parse_quantity(r.get("memory", "0")) for r in reserved)
+            left = max(self._memory_capacity_bytes - int(amounts), 1)
+        try:
+            cgroups.limit_all(left)
+        except OSError as exc:  # pods hold more already, or nobody may: they run all the same
+            logger.warning("all pods together have no new limit of memory: %s", exc)
 
     async def _runtime_features(self) -> RuntimeFeatures:
         if self._features is None:

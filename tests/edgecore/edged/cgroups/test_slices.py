@@ -80,6 +80,28 @@ def test_a_slice_that_is_there_is_given_its_limits_anew(tmp_path):
         assert asked[unlimited] == str(NO_LIMIT)
 
 
+@pytest.mark.parametrize(
+    ("unified", "name", "counted"),
+    [
+        (True, "MemoryMax", "edge.slice/edge-kubepods.slice"),
+        (False, "MemoryLimit", "memory/edge.slice/edge-kubepods.slice"),
+    ],
+    ids=["v2", "v1"],
+)
+def test_all_pods_together_get_a_limit_of_memory(tmp_path, unified, name, counted):
+    systemd = Systemd(tmp_path, unified=unified)
+    tree = SliceTree(tmp_path, systemd)
+    tree.limit_all("/edge", 0)
+    assert systemd.calls == []  # no slice, and no limit wanted
+    tree.limit_all("/edge", 1 << 30)
+    tree.limit_all("/edge", 0)
+    assert [(method, unit, asked[name]) for method, unit, asked in systemd.calls] == [
+        ("StartTransientUnit", "edge-kubepods.slice", str(1 << 30)),
+        ("SetUnitProperties", "edge-kubepods.slice", str(NO_LIMIT)),
+    ]
+    assert tree.memory_folder("/edge") == tmp_path / counted
+
+
 def test_version_1_has_names_of_its_own(tmp_path):
     systemd = Systemd(tmp_path, unified=False)
     SliceTree(tmp_path, systemd).ensure("kubepods-podx.slice", LIMITS, 0)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -116,6 +118,29 @@ def test_only_a_program_that_lies_in_the_folder_and_may_run_is_taken(tmp_path):
         f"{config}: providers[0].name: {folder}/ecr lies outside {folder}: "
         f"it is a link to {tmp_path}/elsewhere"
     )
+
+
+@pytest.mark.timeout(60)
+def test_the_agent_does_not_start_with_a_program_outside_the_folder(tmp_path):
+    config, settings = tmp_path / "providers.yaml", tmp_path / "settings.yaml"
+    config.write_bytes(document(ECR | {"name": "../ecr"}))
+    pods = {
+        "root_dir": str(tmp_path / "pods"),
+        "runtime": "process",
+        "image_credential_provider_config": str(config),
+        "image_credential_provider_bin_dir": str(tmp_path),
+    }
+    settings.write_text(json.dumps({"pods": pods, "store": {"path": str(tmp_path / "edge.db")}}))
+    done = subprocess.run(
+        [sys.executable, "-m", "edgecore", "--config", settings],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"edgecore: {config}: providers[0].name: '../ecr' is not the name of a program in "
+        "pods.image_credential_provider_bin_dir"
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_without_the_setting_there_are_no_providers_and_one_half_of_it_is_refused():

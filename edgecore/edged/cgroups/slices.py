@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgecore.edged.cgroups.names import CLASSES, ROOT
+from edgecore.edged.cgroups.names import CLASSES, slice_of_all
 from edgecore.edged.cgroups.tree import MOUNT, class_weight, weight
 from edgecore.edged.runtime import ContainerLimits
 
@@ -77,7 +77,7 @@ class SliceTree:
 
     def pods(self, root: str) -> dict[str, str]:
         """Return pod uid -> slice of every pod below `root`."""
-        prefix = "-".join(part for part in (*root.replace("-", "_").split("/"), ROOT) if part)
+        prefix = slice_of_all(root).removesuffix(".slice")
         found: dict[str, str] = {}
         for level in ("", *CLASSES):
             base = f"{prefix}-{level}" if level else prefix
@@ -88,7 +88,7 @@ class SliceTree:
 
     def _start(self, name: str, wanted: Sequence[Property]) -> None:
         about: list[Property] = [
-            ("Description", "s", f"containers of the pod in {name}"),
+            ("Description", "s", f"pods: {name}"),
             ("DefaultDependencies", "b", "false"),  # pods outlive the agent, not the machine
             ("MemoryAccounting", "b", "true"),
             ("CPUAccounting", "b", "true"),

@@ -8,6 +8,7 @@ from edgecore.edged.cgroups.drivers import slice_cgroups
 from edgecore.edged.cgroups.slices import NO_LIMIT, SliceTree
 from edgecore.edged.cgroups.tree import container_settings
 from edgecore.edged.runtime import ContainerLimits
+from edgecore.edged.spec.resources import node_limits
 from tests.fakes.pods import container, make_pod
 
 POD = "kubepods-burstable-pod0f3a_12.slice"
@@ -100,6 +101,19 @@ def test_a_pods_slice_is_stopped_by_its_uid_and_one_that_is_gone_is_well_removed
     count = len(systemd.calls)
     cgroups.remove("other")
     assert len(systemd.calls) == count
+
+
+def test_all_pods_together_are_kept_out_of_what_is_reserved(tmp_path):
+    systemd = Systemd(tmp_path)
+    reserved = ({"memory": "100Mi"}, {"cpu": "500m", "memory": "28Mi"})
+    slice_cgroups("/", SliceTree(tmp_path, systemd)).limit_all(node_limits(4, 1 << 30, reserved))
+    ((_, name, asked),) = systemd.calls
+    assert (name, asked["MemoryMax"]) == ("kubepods.slice", str((1024 - 128) << 20))
+    assert asked["CPUWeight"] == "137"  # of 3.5 cores
+
+
+def test_without_a_reservation_pods_have_all_memory():
+    assert node_limits(2, 1 << 30, ({}, {"cpu": "3"})) == ContainerLimits(cpu_shares=2)
 
 
 def test_what_systemd_refuses_is_told(tmp_path):

@@ -91,9 +91,11 @@ def test_stats_come_from_the_files_of_version_2(gateway, driver):
     gateway.start("busy", "while :; do :; done", container={"resources": LIMITED})
 
     def measured():
-        text = gateway.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/stats/summary")
-        pods = {p["podRef"]["name"]: p for p in json.loads(text)["pods"]}
-        part = pods.get("busy", {}).get("containers", [{}])[0]
+        done = gateway.kubectl.run("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/stats/summary")
+        if done.returncode:  # the node has just come back
+            return None
+        pods = {p["podRef"]["name"]: p for p in json.loads(done.stdout)["pods"]}
+        part = (pods.get("busy", {}).get("containers") or [{}])[0]
         return part if part.get("cpu", {}).get("usageNanoCores", 0) > 50_000_000 else None
 
     part = wait_until("stats of a busy container", measured, PATIENCE_S)

@@ -52,13 +52,18 @@ def rate(world: World, seconds: float, forms: Sequence[str]) -> tuple[list[Figur
         prefix = f"rate-{form}"
         world.put_devices(prefix, DEVICES, PROPERTIES)
         world.settle(prefix, DEVICES, PROPERTIES)
-        before = world.edge_rss_mib()
-        sent = world.load(form, prefix=prefix, seconds=seconds, devices=DEVICES, props=PROPERTIES)
-        lag_s = world.wait_newest(prefix, sent["newest"], since_s=sent["ended_s"])
+        with world.watching() as watch:
+            sent = world.load(
+                form, prefix=prefix, seconds=seconds, devices=DEVICES, props=PROPERTIES
+            )
+            lag_s = world.wait_newest(prefix, sent["newest"], since_s=sent["ended_s"])
         took_s = sent["ended_s"] - sent["begun_s"] + lag_s
         name = FORMS[form]
         figures.append(Figure(name, sent["count"] / took_s, "values/s"))
-        memory = f"edgecore {before:.0f} MiB before, {world.edge_rss_mib():.0f} MiB after"
+        memory = (
+            f"edgecore {watch.before_mib:.0f} MiB before, {watch.most_mib:.0f} MiB at most, "
+            f"{world.edge_rss_mib():.0f} MiB after, {watch.cpu_s / sent['count'] * 1e6:.2f} µs of CPU a value"
+        )
         notes.append(
             f"{name}: {sent['count']:,} values in {took_s:.1f} s, all newest right {lag_s:.1f} s after the last; "
             f"{memory}; publishers' pace {sent['count'] / (sent['ended_s'] - sent['begun_s']):,.0f}/s"
@@ -77,15 +82,18 @@ def desired(world: World) -> list[Figure]:
     ]
 
 
-def many(world: World, count: int) -> list[Figure]:
-    """Many devices on one node: how long an agent that restarts takes to serve the last one, and its memory."""
+def many(world: World, count: int) -> tuple[list[Figure], str]:
+    """Many devices on one node: how long an agent that restarts takes until each has answered, and its memory then."""
     world.put_devices("many", count, 2)
     world.settle("many", count, 2, timeout_s=600.0)
-    started_s = world.restart_edge(f"many-{count - 1}")
+    started_s, memory_mib = world.restart_edge("many", count)
     return [
         Figure("devices.many.start", started_s, "s"),
-        Figure("devices.many.rss", world.edge_rss_mib(), "MiB"),
-    ]
+        Figure("devices.many.rss", memory_mib, "MiB"),
+    ], (
+        f"devices.many: each of {count:,} devices has answered; cloudcore {world.rss_mib('cloudcore'):.0f} MiB, "
+        f"kubecore {world.rss_mib('kubecore'):.0f} MiB"
+    )
 
 
 def main() -> int:
@@ -121,7 +129,8 @@ def main() -> int:
             found, said = rate(world, arguments.seconds, arguments.forms.split(","))
             figures, notes = figures + found, notes + said
         if "many" in chosen:
-            figures += many(world, arguments.devices)
+            found, line = many(world, arguments.devices)
+            figures, notes = figures + found, [*notes, line]
     publish("Devices at rate", figures, as_json=arguments.json, notes="\n".join(notes))
     return 0
 

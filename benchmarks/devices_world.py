@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
 import re
 import shutil
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +33,15 @@ HERE = Path(__file__).parent
 READY_S = 60.0
 DEVICES = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices"
 MODELS = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devicemodels"
+
+
+@dataclass
+class Watch:
+    """What edgecore used while it was watched."""
+
+    before_mib: float
+    most_mib: float
+    cpu_s: float = 0.0
 
 
 class World:
@@ -191,17 +206,80 @@ class World:
 
     def edge_rss_mib(self) -> float:
         """Return edgecore's resident memory."""
-        return rss_bytes(self._processes["edgecore"].pid) / MIB
+        return self.rss_mib("edgecore")
 
-    def restart_edge(self, last_device: str) -> float:
-        """End the agent and start it; return the seconds until it serves `last_device`."""
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """Watch edgecore's memory and CPU time until left."""
+        before_mib, before_s, done = self.edge_rss_mib(), self._edge_cpu_s(), threading.Event()
+        watch = Watch(before_mib, before_mib)
+
+        def look() -> None:
+            while not done.wait(0.1):
+                watch.most_mib = max(watch.most_mib, self.edge_rss_mib())
+
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(look)
+            try:
+                yield watch
+            finally:
+                done.set()
+                looking.result()
+                watch.cpu_s = self._edge_cpu_s() - before_s
+
+    def _edge_cpu_s(self) -> float:
+        stat = Path(f"/proc/{self._processes['edgecore'].pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def rss_mib(self, program: str) -> float:
+        """Return a program's resident memory."""
+        return rss_bytes(self._processes[program].pid) / MIB
+
+    def restart_edge(self, prefix: str, count: int) -> tuple[float, float]:
+        """End the agent and start it; return the seconds until it serves all devices, and its memory then in MiB.
+
+        Each device is asked for its twin and has answered: the first one again and again until the agent is there at
+        all, then the others, all at once.
+        """
         process = self._processes.pop("edgecore")
         process.terminate()
         process.wait(30)
+        served: set[str] = set()
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        # In a queue of its own: ten thousand answers come faster than they are looked at.
+        client.max_queued_messages_set(0)
+        client.max_inflight_messages_set(0)
+        client.on_message = lambda _c, _u, message: (
+            None if b'"code"' in message.payload else served.add(message.topic.split("/")[4])
+        )
+        client.connect("127.0.0.1", self._port)
+        client.subscribe("$hw/events/device/default/+/twin/get/result", 1)
+        client.loop_start()
         begun_s = time.perf_counter()
         self._start("edgecore", self._layout.node("edge-1").settings)
-        self._answered(last_device, 120.0)
-        return time.perf_counter() - begun_s
+        self._ask_until(client, served, [f"{prefix}-0"], again_s=0.05)
+        self._ask_until(client, served, [f"{prefix}-{n}" for n in range(count)], again_s=5.0)
+        took_s = time.perf_counter() - begun_s
+        client.disconnect()
+        client.loop_stop()
+        return took_s, self.edge_rss_mib()
+
+    def _ask_until(
+        self, client: paho.Client, served: set[str], names: list[str], *, again_s: float
+    ) -> None:
+        """Ask devices for their twins until all have answered."""
+        end_s = time.monotonic() + 2 * READY_S
+        asked_s = 0.0
+        while missing := [name for name in names if name not in served]:
+            now_s = time.monotonic()
+            if now_s > end_s:
+                raise TimeoutError(f"{len(missing)} devices are not served: {missing[:5]}")
+            if now_s - asked_s >= again_s:
+                asked_s = now_s
+                for name in missing:
+                    client.publish(f"$hw/events/device/default/{name}/twin/get", b"{}", 1)
+            time.sleep(0.02)
 
     def _answered(self, name: str, timeout_s: float) -> None:
         answers: list[bytes] = []

@@ -56,6 +56,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             informers,
             client,
             urgent=urgent,
+            overwritten=controller.status_overwritten,
             database_of=fence.annotation,
             endpoint_of=proxy.endpoint_of,
         )
@@ -86,6 +87,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             fence=fence,
             samples=fanout,
             watcher=proxy,
+            gate=controller.revocations,
             asks=AskRouter(
                 {
                     tokens.KIND: tokens.TokenRequests(NodeApi(client)).answer,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
@@ -16,6 +17,9 @@ from corekit.errors import SETTINGS, ConfigError
 from synccore.messages import Lane
 
 logger = logging.getLogger(__name__)
+
+# Who has one of these in its certificate is a node.
+NODE_PREFIX, NODE_GROUP = "system:node:", "system:nodes"
 
 # Labels are kinds, verbs and outcomes, never node or object names: those would grow without bound.
 sent_objects = Counter("armadillo_objects_sent", "Deltas sent to nodes.", ["kind", "op"])
@@ -113,7 +117,7 @@ class PrometheusCounters:
 
 
 class MetricsServer:
-    """Serve `/metrics` over HTTPS to clients with a certificate of the hub's authority.
+    """Serve `/metrics` over HTTPS to clients with a certificate of the hub's authority, but not to nodes.
 
     Not prometheus_client's own server: it shakes hands in its accept loop, so one silent peer blocks it.
     """
@@ -162,8 +166,18 @@ class MetricsServer:
         await asyncio.Event().wait()
 
 
-async def _serve(request: web.Request) -> web.Response:  # noqa: ARG001  (aiohttp's signature)
+async def _serve(request: web.Request) -> web.Response:
+    shown = request.transport and request.transport.get_extra_info("peercert")
+    if not shown or _is_node(
+        shown
+    ):  # a gateway that is in wrong hands learns nothing of the others
+        raise web.HTTPForbidden(text="certificates of nodes open the hub's port only\n")
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _is_node(certificate: Mapping[str, Any]) -> bool:
+    names = [value for part in certificate.get("subject", ()) for _, value in part]
+    return any(name.startswith(NODE_PREFIX) or name == NODE_GROUP for name in names)
 
 
 def _server_tls(hub: HubSettings) -> ssl.SSLContext:

@@ -128,3 +128,24 @@ class NoWatcher:
 
     def left(self, _node: str) -> None:
         """Do nothing."""
+
+
+class NodeGate(Protocol):
+    """Whose certificates count no more, although they are in order."""
+
+    def refusal(self, node: str, certificate: bytes) -> str:
+        """Return why who shows `certificate` (PEM) may not speak for `node`, or nothing."""
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever an answer may have become another one."""
+
+
+class OpenGate:
+    """A `NodeGate` for whom every certificate of the authority counts."""
+
+    def refusal(self, _node: str, _certificate: bytes) -> str:
+        """Return nothing."""
+        return ""
+
+    def on_change(self, _callback: Callable[[], None]) -> None:
+        """Never call."""

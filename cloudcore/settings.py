@@ -27,6 +27,7 @@ class HubSettings:
     cert_file: str = "/etc/armadillo/pki/cloudcore.crt"
     key_file: str = "/etc/armadillo/pki/cloudcore.key"
     client_ca_file: str = "/etc/armadillo/pki/ca.crt"
+    handshake_timeout_s: float = 30.0  # of TLS: some round trips of 2 s, with losses
     heartbeat_s: float = 5.0  # a dead link is noticed within two of these
     window_frames: int = (
         16  # unacknowledged frames per lane: 600 ms of satellite at 64 KiB is 14 Mbit/s

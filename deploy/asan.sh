@@ -19,7 +19,7 @@ done
 rm -rf "$BUILD"
 mkdir -p "$BUILD"
 tar -cf - --exclude=./build --exclude=./dist --exclude='./.[!.]*' --exclude='*.egg-info' --exclude='*.so' \
-    --exclude='synccore/*.c' --exclude=__pycache__ . | tar -xf - -C "$BUILD"
+    --exclude='synccore/*.c' --exclude='edgecore/eventbus/*.c' --exclude=__pycache__ . | tar -xf - -C "$BUILD"
 cd "$BUILD"
 # Last on the command line, or an extension's own -O3 would win.
 printf '#!/bin/sh\nexec gcc "$@" %s\n' "$FLAGS" >cc
@@ -35,7 +35,7 @@ unset SYNCCORE_PUREPY
 LD_PRELOAD="$preload" python - <<'PYTHON'
 import importlib, pathlib, sys
 here = pathlib.Path.cwd()
-for source in sorted(here.glob("synccore/**/*.pyx")):
+for source in sorted([*here.glob("synccore/**/*.pyx"), *here.glob("edgecore/eventbus/*.pyx")]):
     module = importlib.import_module(".".join(source.relative_to(here).with_suffix("").parts))
     built = pathlib.Path(module.__file__).resolve()
     if here not in built.parents or b"__asan_init" not in built.read_bytes():

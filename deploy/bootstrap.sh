@@ -120,7 +120,7 @@ fingerprint() {
     {
         cat pyproject.toml deploy/bootstrap.sh
         [ ! -f setup.py ] || cat setup.py
-        find synccore -name '*.pyx' -exec cat {} +
+        find synccore edgecore/eventbus -name '*.pyx' -exec cat {} +
         "$VENV/bin/python" -c 'import sys; print(sys.version)'
         pwd
     } | sha256sum | cut -d' ' -f1

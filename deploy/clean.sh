@@ -13,6 +13,6 @@ folders=$(known_states)
 done <<FOLDERS
 $folders
 FOLDERS
-rm -rf .venv build dist ./*.egg-info synccore/*.c synccore/*.so "$STATES"
+rm -rf .venv build dist ./*.egg-info synccore/*.c synccore/*.so edgecore/eventbus/*.c edgecore/eventbus/*.so "$STATES"
 rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 find . -name __pycache__ -type d -prune -exec rm -rf {} +

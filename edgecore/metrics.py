@@ -111,6 +111,12 @@ frame_bytes = Metric(
     "counter", "armadillo_edge_frame_bytes_total", "Bytes of batches.", ("direction", "lane")
 )
 
+overtaken = Metric(
+    "counter",
+    "armadillo_edge_readings_overtaken_total",
+    "Readings that mappers gave up for newer ones, because this agent did not keep up.",
+)
+
 ALL: tuple[Metric | Histogram, ...] = (
     outbox_rows,
     outbox_bytes,
@@ -122,6 +128,7 @@ ALL: tuple[Metric | Histogram, ...] = (
     group_size,
     dials,
     joins,
+    overtaken,
     frames,
     deltas,
     frame_bytes,

@@ -10,7 +10,9 @@ from corekit.daemon import run_daemon
 from corekit.errors import ConfigError
 from corekit.lifecycle import Component, run_components
 from kubecore.access.accounts import Accounts
+from kubecore.access.authz import Authorizer
 from kubecore.controllers.bootstrap import Bootstrap
+from kubecore.controllers.certificates import CertificateRequests
 from kubecore.controllers.cleanup import Cleanup
 from kubecore.controllers.endpoints import ServiceEndpoints
 from kubecore.controllers.garbage import GarbageCollector
@@ -23,6 +25,7 @@ from kubecore.controllers.scheduler import Scheduler
 from kubecore.controllers.volumebinder import VolumeBinder
 from kubecore.kinds.registry import Registry
 from kubecore.objects.admitters import Admitter, Admitters
+from kubecore.objects.certificates import SubjectRestriction
 from kubecore.objects.client import Objects
 from kubecore.objects.limit_ranges import LimitRanger
 from kubecore.objects.operations import Operations
@@ -43,6 +46,7 @@ from kubecore.storage.errors import StoreOpenError
 from kubecore.storage.store import Store
 from kubecore.streams.kubelet import KubeletClient
 from kubecore.streams.scraper import Scraper
+from kubecore.values.signers import REQUESTS
 
 
 def components(settings: KubecoreSettings) -> list[Component]:
@@ -71,6 +75,7 @@ def components(settings: KubecoreSettings) -> list[Component]:
         Scheduler(objects),
         ServiceEndpoints(objects),
         QuotaStatus(store, objects, usage),
+        CertificateRequests(objects, settings.certificates, Authorizer(store).may_ask),
         VolumeBinder(objects),
         kubelets,
         scraper,
@@ -89,6 +94,7 @@ def _admitters(
         "persistentvolumeclaims": [ranger],
         "services": [addresses],
         PRIORITIES: [OneDefaultPriority(store)],
+        REQUESTS: [SubjectRestriction()],
     }
     return Admitters(steps, accounts, [QuotaLimits(usage)])
 

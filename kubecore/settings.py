@@ -9,6 +9,7 @@ from corekit.errors import SETTINGS, ConfigError
 from corekit.settings import LogSettings
 
 MIN_ADDRESSES = 8
+MIN_CERTIFICATE_S = 600
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,25 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True)
+class CertificateSettings:
+    """Who signs approved CertificateSigningRequests; without a key they stay approved, and are not issued."""
+
+    # The authority of clients (`serve.client_ca_file` must hold it, or nobody believes what it signed).
+    ca_cert_file: str = ""
+    ca_key_file: str = ""
+    duration_s: int = 365 * 86_400  # upstream: a year; a request may ask for less
+
+    def __post_init__(self) -> None:
+        """Refuse half a key pair, and what no request could ask for."""
+        if bool(self.ca_cert_file) != bool(self.ca_key_file):
+            problem = "ca_cert_file and ca_key_file belong together"
+            raise ConfigError(SETTINGS, "certificates.ca_key_file", problem)
+        if self.duration_s < MIN_CERTIFICATE_S:
+            problem = f"{self.duration_s} is less than {MIN_CERTIFICATE_S} s"
+            raise ConfigError(SETTINGS, "certificates.duration_s", problem)
+
+
+@dataclass(frozen=True)
 class ControllerSettings:
     """Scheduler and node lifecycle."""
 
@@ -109,5 +129,6 @@ class KubecoreSettings:
     kubelet: KubeletSettings = field(default_factory=KubeletSettings)
     accounts: AccountSettings = field(default_factory=AccountSettings)
     services: ServiceSettings = field(default_factory=ServiceSettings)
+    certificates: CertificateSettings = field(default_factory=CertificateSettings)
     controllers: ControllerSettings = field(default_factory=ControllerSettings)
     log: LogSettings = field(default_factory=LogSettings)

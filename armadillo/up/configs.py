@@ -50,6 +50,10 @@ def kubecore_settings(
             "ca_file": str(certificates.ca_file),
         },
         "accounts": {"mount_tokens": mount_tokens},
+        "certificates": {
+            "ca_cert_file": str(certificates.ca_file),
+            "ca_key_file": str(certificates.ca_file.with_name("ca.key")),
+        },
     }
 
 

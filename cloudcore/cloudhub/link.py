@@ -101,7 +101,8 @@ class NodeLink:
     def __init__(
         self, node: str, stream: CloudStream, session: CloudSession, hub: Surroundings
     ) -> None:
-        self._node, self._stream, self._session, self._hub = node, stream, session, hub
+        self.node = self._node = node
+        self._stream, self._session, self._hub = stream, session, hub
         self._sink = hub.fence.guard(hub.sink)
         self._reports = ReportQueue(node, self._sink, self._report_done)
         self._samples: SampleQueue | None = None  # made for the first block: most nodes send none

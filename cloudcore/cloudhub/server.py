@@ -25,8 +25,10 @@ from cloudcore.cloudhub.samples import TakenBlocks
 from cloudcore.samples import SampleFanout
 from cloudcore.seams import (
     AskSink,
+    NodeGate,
     NodeWatcher,
     NoWatcher,
+    OpenGate,
     RecordSource,
     ReportSink,
     SampleSink,
@@ -57,6 +59,11 @@ TICKS_PER_HEARTBEAT = 8
 GAUGES_S = 1.0
 # One lives, one takes over from it; more is a broken or hostile node, and each costs memory before it said Hello.
 MAX_STREAMS_PER_NODE = 4
+# A node opens its call as soon as it has connected.
+IDLE_CONNECTION_S = 60.0
+# To a node that was thrown out while it was connected; afterwards its own back-off counts. Who was thrown out by
+# mistake is back as soon.
+REVOKED_RETRY_S = 10.0
 
 
 class NodeGoneError(TransportError):
@@ -109,8 +116,11 @@ class CloudHub:
         samples: SampleSink | None = None,
         watcher: NodeWatcher | None = None,
         asks: AskSink | None = None,
+        gate: NodeGate | None = None,
     ) -> None:
         self._settings, self._counters = settings, counters
+        self._gate = gate or OpenGate()
+        self._gate.on_change(self._close_revoked)
         # A dead predecessor is noticed within two heartbeats; asking sooner changes nothing.
         self._registry = NodeRegistry(retry_after_s=settings.heartbeat_s)
         change_ids = ChangeIds()
@@ -129,7 +139,7 @@ class CloudHub:
             watcher=watcher or NoWatcher(),
         )
         self._lag = LoopLag()
-        self._links: set[NodeLink] = set()
+        self._links: dict[NodeLink, Any] = {}  # with the call of each
         self._streams: Counter[str] = Counter()
         self._server: Any = None
 
@@ -144,6 +154,13 @@ class CloudHub:
                 # Buffers of each connection. TLS records of 4 KiB instead of 16 cost a hundredth of the speed and
                 # save 5 KiB a node; one stream with a dozen headers needs no tables to compress them.
                 ("grpc.tsi.max_frame_size", 4096),
+                # What a connection may cost before it is a node's: strangers are cut, and so is who opens no call.
+                (
+                    "grpc.server_handshake_timeout_ms",
+                    round(self._settings.handshake_timeout_s * 1000),
+                ),
+                ("grpc.max_connection_idle_ms", round(IDLE_CONNECTION_S * 1000)),
+                ("grpc.max_concurrent_streams", MAX_STREAMS_PER_NODE),
                 ("grpc.http2.hpack_table_size.decoder", 0),
                 ("grpc.http2.hpack_table_size.encoder", 0),
                 (
@@ -191,6 +208,14 @@ class CloudHub:
                 f"the client certificate's CN must be {NODE_PREFIX}<name>",
             )
             return
+        # Now, as gRPC cannot end a stream any more whose first write was given up; and from the checks on nothing is
+        # awaited until the link is known, so that none slips through between two of them.
+        await context.send_initial_metadata(())
+        if refusal := self._refusal(node, context):
+            self._counters.ended("FORBIDDEN")
+            logger.info("cloudhub: node refused: %s", refusal, extra={"node": node})
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+            return
         if self._streams[node] >= MAX_STREAMS_PER_NODE:
             reason = f"{MAX_STREAMS_PER_NODE} streams of this node are open"
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
@@ -202,11 +227,9 @@ class CloudHub:
             spread_s=self._spread_s,
             was_late=self._lag.was_late,
         )
-        # Now, as gRPC cannot end a stream any more whose first write was given up.
-        await context.send_initial_metadata(())
         stream = _ServerStream(context)
         link = NodeLink(node, stream, session, self._surroundings)
-        self._links.add(link)
+        self._links[link] = context
         self._streams[node] += 1
         try:
             await link.serve()
@@ -220,10 +243,19 @@ class CloudHub:
             forget_frames(group)
         finally:
             stream.end()
-            self._links.discard(link)
+            del self._links[link]
             self._streams[node] -= 1
             if not self._streams[node]:
                 del self._streams[node]
+
+    def _refusal(self, node: str, context: Any) -> str:
+        shown = context.auth_context().get("x509_pem_cert", [])
+        return self._gate.refusal(node, shown[0] if shown else b"")
+
+    def _close_revoked(self) -> None:
+        for link, context in list(self._links.items()):
+            if refusal := self._refusal(link.node, context):
+                link.end("FORBIDDEN", refusal, REVOKED_RETRY_S)
 
     def _spread_s(self) -> float:
         return self._surroundings.admission.spread_s(len(self._registry))

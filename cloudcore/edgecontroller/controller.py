@@ -31,6 +31,7 @@ from cloudcore.edgecontroller.references import (
     services_of,
     volume_of,
 )
+from cloudcore.edgecontroller.revocations import Revocations
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informer, Informers
 from cloudcore.kube.projection import Record, project, project_body
@@ -56,6 +57,8 @@ logger = logging.getLogger(__name__)
 
 # A pod waits this long for what it refers to, then goes without; so does a node that joins for the first time.
 HOLD_LIMIT_S = 5.0
+# Who writes over a status again and again costs its node one round of reports in this time.
+RESTORE_S = 5.0
 FETCHED = {r.kind: r for r in (CONFIG_MAPS, SECRETS, CLAIMS, VOLUMES)}
 
 
@@ -88,6 +91,7 @@ class EdgeController:
         self._ready = False
         self._held_back = HeldBack()
         self._asked_at: dict[str, float] = {}
+        self._restoring: dict[str, bool] = {}  # asked lately; whether to ask once more
         self._fetcher = BodyFetcher(
             client,
             settings,
@@ -101,6 +105,7 @@ class EdgeController:
         self._services = informers.of(SERVICES, shrink=partial(project_body, SERVICES))
         self._classes = informers.of(RUNTIME_CLASSES)
         self._metas = {kind: informers.of(resource) for kind, resource in FETCHED.items()}
+        self.revocations = Revocations(client, self._metas[CONFIG_MAPS.kind], settings)
 
     async def __aenter__(self) -> Self:
         self._nodes.subscribe(_Handler(self._node_changed, self._node_gone))
@@ -128,7 +133,9 @@ class EdgeController:
             await informer.wait_synced()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._fetcher.run(), name="body fetcher")
+            group.create_task(self.revocations.run(), name="revocations")
             await self._fetcher.wait_idle()
+            await self.revocations.wait_known()
             self._ready = True
             logger.info(
                 "records known", extra={"pods": len(self._pods), "devices": len(self._devices)}
@@ -183,6 +190,28 @@ class EdgeController:
         """Return where the Node says that it is reached through cloudcore, as `address:port`, or ""."""
         known = self._nodes.get(ObjectKey("Node", "", node))
         return recorded_endpoint(known.body) if known else ""
+
+    def status_overwritten(self, node: str) -> None:
+        """Ask `node` for every state, as somebody else wrote over one of them; at most once in RESTORE_S.
+
+        While the node is not ready the cluster's word on its pods stands; it is asked when it is ready again.
+        """
+        if self._standing(node) is not Standing.READY:
+            return
+        if node in self._restoring:
+            self._restoring[node] = True
+        else:
+            self._restore(node)
+
+    def _restore(self, node: str) -> None:
+        self._restoring[node] = False
+        for view in self._views.get(node, ()):
+            view.on_given_up()
+        asyncio.get_running_loop().call_later(RESTORE_S, self._restored, node)
+
+    def _restored(self, node: str) -> None:
+        if self._restoring.pop(node):
+            self._restore(node)
 
     def read(self, node: str, key: ObjectKey) -> Delta | None:
         """Return the record of `key` for `node`, or None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from cloudcore.edgecontroller.overwritten import WrittenStatuses
 from cloudcore.edgecontroller.references import place_pod
 from cloudcore.edgecontroller.reports import (
     REPLACE,
@@ -47,8 +48,8 @@ _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 class PodWriter:
     """Writes statuses of pods bound to the reporting node; the uid is a precondition of every write."""
 
-    def __init__(self, api: NodeApi, pods: Informer) -> None:
-        self._api, self._pods = api, pods
+    def __init__(self, api: NodeApi, pods: Informer, written: WrittenStatuses) -> None:
+        self._api, self._pods, self._written = api, pods, written
 
     async def write(self, node: str, delta: Delta) -> str:
         """Write the report; return its result. Raises: RefusedError, KubeApiError."""
@@ -86,7 +87,14 @@ class PodWriter:
             status["conditions"] = whole_conditions(reported["conditions"])
         patch = encode({"metadata": {"uid": delta.uid}, "status": status})
         # Strategic: the scheduler's PodScheduled condition is merged by type and stays.
-        await self._api.patch(node, PODS.path(delta.key, "status"), patch, STRATEGIC_PATCH)
+        path = PODS.path(delta.key, "status")
+        self._written.writing(delta.key)
+        answer = await self._api.patch(node, path, patch, STRATEGIC_PATCH)
+        self._written.wrote(node, answer, self._shown_version)
+
+    def _shown_version(self, key: ObjectKey) -> str:
+        shown = self._pods.get(key)
+        return shown.resource_version if shown else ""
 
     async def _finish_delete(self, node: str, delta: Delta, pod: KubeObject) -> str:
         # A node that lost its records must not delete pods nobody asked to delete.

@@ -59,9 +59,11 @@ class NodeApi:
 
     async def patch(
         self, node: str, path: str, body: bytes, content_type: str = MERGE_PATCH
-    ) -> None:
-        """Patch."""
-        await self._client.patch(path, body, content_type=content_type, impersonate_node=node)
+    ) -> bytes:
+        """Patch; return the answer."""
+        return await self._client.patch(
+            path, body, content_type=content_type, impersonate_node=node
+        )
 
     async def delete(self, node: str, path: str, body: bytes) -> None:
         """Delete, with a DeleteOptions."""

@@ -18,12 +18,13 @@ from cloudcore.edgecontroller.leases import LeaseWriter
 from cloudcore.edgecontroller.losses import LossWriter
 from cloudcore.edgecontroller.mirrors import MirrorWriter
 from cloudcore.edgecontroller.nodes import Endpoint, NodeWriter
+from cloudcore.edgecontroller.overwritten import WrittenStatuses
 from cloudcore.edgecontroller.pods import PodWriter
 from cloudcore.edgecontroller.reports import NodeApi, RefusedError
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.errors import KubeConflictError, KubeForbiddenError
 from cloudcore.kube.informer import Informers
-from cloudcore.kube.resources import DEVICES
+from cloudcore.kube.resources import DEVICES, KubeObject
 from corekit.backoff import Backoff
 from corekit.errors import KubeApiError
 from corekit.logs import RepeatedFault
@@ -44,6 +45,19 @@ class _Writer(Protocol):
     async def write(self, node: str, delta: Delta) -> str: ...
 
 
+class _Gone:
+    """An `InformerHandler` that is told of ends only."""
+
+    def __init__(self, forget: Callable[[ObjectKey], None]) -> None:
+        self.on_delete = forget
+
+    def on_upsert(self, obj: KubeObject) -> None:
+        """`inspect` shows it whole."""
+
+    def on_synced(self) -> None:
+        """Nothing waits for that."""
+
+
 class NodeReports:
     """The sink for Lease, Node, Pod, MirrorPod, Event and Loss reports (`KINDS`); all are written with the node's own rights.
 
@@ -58,17 +72,25 @@ class NodeReports:
         client: KubeClient,
         *,
         urgent: KubeClient | None = None,
+        overwritten: Callable[[str], None] = lambda _node: None,
         database_of: Callable[[str], str] = lambda _node: "",
         endpoint_of: Callable[[str], Endpoint | None] = lambda _node: None,
         backoff_s: tuple[float, float] = BACKOFF_S,
     ) -> None:
-        """Take the clients. Shapes: urgent: for leases, with connections of its own; `client` if None."""
+        """Take the clients.
+
+        Shapes:  urgent: for leases, with connections of its own; `client` if None. overwritten: called with a node
+                 when somebody else wrote over the status of one of its pods.
+        """
         api, self._backoff_s = NodeApi(client), backoff_s
         nodes, pods = nodes_informer(informers), pods_informer(informers)
+        written = WrittenStatuses(overwritten)
+        pods.inspect(written.look)
+        pods.subscribe(_Gone(written.forget))
         self._writers: dict[str, _Writer] = {
             "Lease": LeaseWriter(NodeApi(urgent or client), nodes),
             "Node": NodeWriter(api, nodes, database_of, endpoint_of),
-            "Pod": PodWriter(api, pods),
+            "Pod": PodWriter(api, pods, written),
             "MirrorPod": MirrorWriter(api),
             "Event": EventWriter(api, pods, informers.of(DEVICES)),
             "Loss": LossWriter(api),

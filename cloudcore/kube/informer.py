@@ -41,6 +41,7 @@ class Informer:
         self._shrink = (lambda _: b"") if resource.metadata_only else shrink
         self._objects: dict[ObjectKey, KubeObject] = {}
         self._handlers: list[InformerHandler] = []
+        self._lookers: list[Callable[[KubeObject], None]] = []
         self._synced = asyncio.Event()
 
     def __len__(self) -> int:
@@ -71,6 +72,10 @@ class Informer:
         if self.synced:
             handler.on_synced()
 
+    def inspect(self, look: Callable[[KubeObject], None]) -> None:
+        """Show `look` every state that comes, whole, before it is cut; it must not block and must not raise."""
+        self._lookers.append(look)
+
     # The reflector's side.
 
     def known(self) -> set[ObjectKey]:
@@ -84,6 +89,8 @@ class Informer:
             self.delete(obj.key)
         elif held is not None and held.resource_version == obj.resource_version:
             return
+        for look in self._lookers:
+            look(obj)
         if self._shrink is not None:
             body = self._shrink(obj.body)
             obj = KubeObject(obj.key, obj.uid, obj.resource_version, obj.deleting, body)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x65vicemodels/pb/readings.proto\x12\x10\x61rmadillo.dmi.v1\"*\n\x06Series\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\"y\n\x0cReadingBatch\x12\'\n\x05named\x18\x01 \x03(\x0b\x32\x18.armadillo.dmi.v1.Series\x12\x0e\n\x06series\x18\x02 \x01(\x0c\x12\x10\n\x08times_ms\x18\x03 \x01(\x0c\x12\x0f\n\x07numbers\x18\x04 \x01(\x0c\x12\r\n\x05texts\x18\x05 \x03(\t\"<\n\nBatchTaken\x12\r\n\x05taken\x18\x01 \x01(\r\x12\x0f\n\x07refused\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t2\\\n\x0eReadingService\x12J\n\x06Stream\x12\x1e.armadillo.dmi.v1.ReadingBatch\x1a\x1c.armadillo.dmi.v1.BatchTaken(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x65vicemodels/pb/readings.proto\x12\x10\x61rmadillo.dmi.v1\"*\n\x06Series\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\"\x8c\x01\n\x0cReadingBatch\x12\'\n\x05named\x18\x01 \x03(\x0b\x32\x18.armadillo.dmi.v1.Series\x12\x0e\n\x06series\x18\x02 \x01(\x0c\x12\x10\n\x08times_ms\x18\x03 \x01(\x0c\x12\x0f\n\x07numbers\x18\x04 \x01(\x0c\x12\r\n\x05texts\x18\x05 \x03(\t\x12\x11\n\tovertaken\x18\x06 \x01(\r\"<\n\nBatchTaken\x12\r\n\x05taken\x18\x01 \x01(\r\x12\x0f\n\x07refused\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t2\\\n\x0eReadingService\x12J\n\x06Stream\x12\x1e.armadillo.dmi.v1.ReadingBatch\x1a\x1c.armadillo.dmi.v1.BatchTaken(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SERIES']._serialized_start=52
   _globals['_SERIES']._serialized_end=94
-  _globals['_READINGBATCH']._serialized_start=96
-  _globals['_READINGBATCH']._serialized_end=217
-  _globals['_BATCHTAKEN']._serialized_start=219
-  _globals['_BATCHTAKEN']._serialized_end=279
-  _globals['_READINGSERVICE']._serialized_start=281
-  _globals['_READINGSERVICE']._serialized_end=373
+  _globals['_READINGBATCH']._serialized_start=97
+  _globals['_READINGBATCH']._serialized_end=237
+  _globals['_BATCHTAKEN']._serialized_start=239
+  _globals['_BATCHTAKEN']._serialized_end=299
+  _globals['_READINGSERVICE']._serialized_start=301
+  _globals['_READINGSERVICE']._serialized_end=393
 # @@protoc_insertion_point(module_scope)

@@ -15,18 +15,20 @@ class Series(_message.Message):
     def __init__(self, device: _Optional[str] = ..., property: _Optional[str] = ...) -> None: ...
 
 class ReadingBatch(_message.Message):
-    __slots__ = ("named", "series", "times_ms", "numbers", "texts")
+    __slots__ = ("named", "series", "times_ms", "numbers", "texts", "overtaken")
     NAMED_FIELD_NUMBER: _ClassVar[int]
     SERIES_FIELD_NUMBER: _ClassVar[int]
     TIMES_MS_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
+    OVERTAKEN_FIELD_NUMBER: _ClassVar[int]
     named: _containers.RepeatedCompositeFieldContainer[Series]
     series: bytes
     times_ms: bytes
     numbers: bytes
     texts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, named: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., series: _Optional[bytes] = ..., times_ms: _Optional[bytes] = ..., numbers: _Optional[bytes] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
+    overtaken: int
+    def __init__(self, named: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., series: _Optional[bytes] = ..., times_ms: _Optional[bytes] = ..., numbers: _Optional[bytes] = ..., texts: _Optional[_Iterable[str]] = ..., overtaken: _Optional[int] = ...) -> None: ...
 
 class BatchTaken(_message.Message):
     __slots__ = ("taken", "refused", "reason")

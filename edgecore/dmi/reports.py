@@ -101,7 +101,7 @@ def _allowed(device_id: str, model: DeviceModel, column: Column) -> tuple[Checke
     if prop.type in _NUMBERS and isinstance(values[0], float):
         numbers = _numbers(device_id, prop, values)
         if numbers is not None:
-            newest = _number_text(values[-1])
+            newest = _number_text(prop, values[-1])
             return Checked(prop, column.times_ms, numbers, newest), ""
     return _one_by_one(device_id, prop, column)
 
@@ -126,7 +126,7 @@ def _one_by_one(device_id: str, prop: ModelProperty, column: Column) -> tuple[Ch
     newest = problem = ""
     value: Any  # a message has either kind
     for time_ms, value in zip(column.times_ms, column.values, strict=True):
-        text = value if isinstance(value, str) else _number_text(value)
+        text = value if isinstance(value, str) else _number_text(prop, value)
         try:
             parsed = parse_value(device_id, prop, text)
         except DeviceModelError as exc:
@@ -138,8 +138,10 @@ def _one_by_one(device_id: str, prop: ModelProperty, column: Column) -> tuple[Ch
     return (Checked(prop, times, values, newest) if values else None), problem
 
 
-def _number_text(number: float) -> str:
-    return str(int(number)) if number.is_integer() and abs(number) < 1 << 63 else repr(number)
+def _number_text(prop: ModelProperty, number: float) -> str:
+    """Return a number as twins hold it, the same text as if a mapper had sent it as one."""
+    whole = prop.type not in ("FLOAT", "DOUBLE") and number.is_integer() and abs(number) < 1 << 63
+    return str(int(number)) if whole else repr(number)
 
 
 def _event_id() -> str:

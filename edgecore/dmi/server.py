@@ -18,6 +18,7 @@ from devicemodels.objects import Device, DeviceModel
 from devicemodels.pb import dmi_pb2 as pb
 from devicemodels.pb import dmi_pb2_grpc, readings_pb2, readings_pb2_grpc
 from devicemodels.twin import Reading
+from edgecore import metrics
 from edgecore.devicetwin.roster import Roster
 from edgecore.devicetwin.twins import NotStoredError
 from edgecore.dmi.columns import SeriesNames
@@ -248,6 +249,7 @@ class _Readings(readings_pb2_grpc.ReadingServiceServicer):
         async for batch in batches:
             try:
                 taken = await self._reports.readings(names.columns(batch))
+                metrics.overtaken.inc(batch.overtaken)
             except ValueError as exc:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
             except NotStoredError as exc:

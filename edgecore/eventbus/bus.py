@@ -65,6 +65,11 @@ class EventBus:
         return self._inbox.coalesced_count
 
     @property
+    def waiting_bytes(self) -> int:
+        """Payloads that nobody has taken yet."""
+        return self._inbox.waiting_bytes
+
+    @property
     def connected(self) -> bool:
         """Whether the broker is reached now."""
         return self._link is not None

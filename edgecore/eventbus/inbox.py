@@ -13,11 +13,12 @@ from edgecore.eventbus.topics import source
 
 logger = logging.getLogger(__name__)
 
-# Twice what a conforming broker may have in flight to us (link.RECEIVE_MAXIMUM), so only QoS 0 can overflow.
+# What may wait here: about 12 MiB, and far above where the connection stops reading.
 MAX_MESSAGES = 32768
-# 64 of the largest payloads that are served.
-MAX_BYTES = 16 << 20
-
+MAX_BYTES = 8 << 20
+# From here on nothing more is read, until half of it is done: about 3 MiB of messages of one value, and a tenth of a
+# second for everybody behind them in the connection.
+CROWDED_MESSAGES, CROWDED_BYTES = 8192, 3 << 20
 
 # Of one device: what it may have waiting before its updates are merged, newest wins. One batch of twins takes half.
 MAX_OF_SOURCE = 1024
@@ -68,9 +69,29 @@ class Inbox:
         self._sources: dict[str, deque[Inbound]] = {}  # in the order of whose turn it is
         self._count = self._bytes = 0
         self._connected = False
+        self._go_on: Callable[[], None] = lambda: None
         self._filled = asyncio.Event()
         self._fault = RepeatedFault(logger, "mqtt inbox full, messages dropped")
         self._flood = RepeatedFault(logger, "a device floods, its messages are merged or dropped")
+
+    def put_all(self, messages: Sequence[Inbound]) -> None:
+        """Add messages, as `put`."""
+        for message in messages:
+            self.put(message)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the sender should wait until `on_room` tells it to go on."""
+        return self._count >= CROWDED_MESSAGES or self._bytes >= CROWDED_BYTES
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Payloads that nobody has taken yet."""
+        return self._bytes
+
+    def on_room(self, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when the inbox is half empty after it was crowded."""
+        self._go_on = go_on
 
     def put(self, message: Inbound) -> None:
         """Add one message, or drop it."""
@@ -102,13 +123,15 @@ class Inbox:
         while self._sources and len(batch) < limit:
             # A share each: whole turns of one message would cost a dictionary move per message.
             share = max(1, (limit - len(batch)) // len(self._sources))
-            name = next(iter(self._sources))
-            queue = self._sources.pop(name)
-            batch += [queue.popleft() for _ in range(min(share, len(queue)))]
-            if queue:
-                self._sources[name] = queue  # to the end
+            for name in list(self._sources)[: limit - len(batch)]:
+                queue = self._sources.pop(name)
+                batch += [queue.popleft() for _ in range(min(share, len(queue)))]
+                if queue:
+                    self._sources[name] = queue  # to the end
         self._count -= len(batch)
         self._bytes -= sum(len(message.payload) for message in batch)
+        if self._count <= CROWDED_MESSAGES // 2 and self._bytes <= CROWDED_BYTES // 2:
+            self._go_on()
         connected, self._connected = self._connected, False
         if not self._sources:
             self._filled.clear()

@@ -1,8 +1,9 @@
-"""One MQTT connection: aiomqtt for connecting and subscribing, the paho client under it for what is hot.
+"""One MQTT connection: aiomqtt for connecting, subscribing and pings; messages and acknowledgements pass it by.
 
-aiomqtt acknowledges a QoS 1 message when it arrives and awaits each publish on its own. Here a message is
-acknowledged when its effect is durable, and publishes are pipelined, so both go to paho directly: `_client`
-is the one private name used, and nothing outside this module sees MQTT types.
+A message is acknowledged when its effect is durable, publishes are pipelined, and both at rates that need the compiled
+codec. So the paho client under aiomqtt gets a socket of ours (`wire.py`), by two private names, `_client` and
+`_create_socket`; `tests/integration/test_mqtt_brokers.py` is what says that newer ones still use it. Nothing outside
+this module and that one sees MQTT types.
 """
 
 from __future__ import annotations
@@ -10,30 +11,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Never, cast
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
+import paho.mqtt.client as mqtt
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from corekit.errors import SETTINGS, ConfigError, TransportError
-from edgecore.eventbus.inbox import Inbound, Inbox
+from edgecore.eventbus.inbox import MAX_MESSAGES, Inbound, Inbox
+from edgecore.eventbus.packet_rules import MAX_PACKET_ID
+from edgecore.eventbus.packets import encode_acks, encode_publishes
+from edgecore.eventbus.wire import MAX_PACKET_BYTES, Wire
 
-# In flight to us before the broker queues, and then drops (mosquitto: after 1,000 more): a burst of some
-# seconds, which waits in the inbox as about 10 MiB.
+# In flight to us before the broker queues, and then drops (mosquitto: after 1,000 more): a burst of a second.
+# In flight from us as much, if the broker allows it: its acknowledgement of an answer comes behind all that.
 RECEIVE_MAXIMUM = 16384
-# In flight from us: the least that any known broker allows (HiveMQ 10, mosquitto 20, EMQX 32).
+# In flight from us to a broker that does not say: the least that any known one allows (HiveMQ 10, mosquitto 20, EMQX 32).
 SEND_WINDOW = 10
-# A broker must not send what no payload limit will accept; above the limit, so that a sender gets its 400.
-MAX_PACKET_BYTES = 2 << 20
 # What the broker keeps for us while the agent restarts; longer ago, devices have reported again.
 SESSION_EXPIRY_S = 3600
-# Publishes waiting for the broker: about 4 MiB of twin results. More means that it does not keep up.
-MAX_OUTGOING = 8192
+# Publishes waiting for the broker: about 2 MiB of twin results. More means that it does not keep up.
+MAX_OUTGOING, MAX_OUTGOING_BYTES = 8192, 8 << 20
+# Of at most four bytes each: what the protocol can carry. A topic that long is no device's.
+MAX_TOPIC_CHARS = 16_383
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
 _UNSUPPORTED_PROTOCOL = 132
@@ -84,54 +90,152 @@ class UnsupportedProtocolError(BrokerLostError):
 
 
 class Link:
-    """An open connection."""
+    """An open connection: what it gets goes to the inbox, and what is to be sent goes out once for each turn of the loop."""
 
-    def __init__(self, client: aiomqtt.Client, handoff: _Handoff) -> None:
-        self._handoff = handoff
-        self._client, self._paho = client, client._client
-        self._open = True
+    def __init__(self, inbox: Inbox, session: Session) -> None:
+        self._inbox, self._modern = inbox, session.modern
+        self._loop = asyncio.get_running_loop()
+        self._wire: Wire | None = None
+        self.messages: AsyncIterator[aiomqtt.Message] | None = (
+            None  # aiomqtt's, once it is connected
+        )
+        self._window, self._in_flight, self._packet_id = SEND_WINDOW, 0, 0
         self._outgoing: deque[tuple[str, bytes]] = deque()
-        self._in_flight = 0
-        self._paho.on_publish = (
-            self._acknowledged
-        )  # in place of aiomqtt's, which serves its publish()
+        self._outgoing_bytes = 0
+        self._unacknowledged: list[int] = []
+        self._open, self._due = True, False
+        # A broker that knows us sends what it kept before it answers anything: of QoS 1 at most RECEIVE_MAXIMUM.
+        self._early: list[Inbound] | None = []
+        self._problem = ""
+        self._ended = asyncio.Event()
 
     def acknowledge(self, message_id: int) -> None:
         """Send PUBACK, unless the connection is gone: then the broker sends the message again."""
         if self._open:
-            self._paho.ack(message_id, 1)
+            self._unacknowledged.append(message_id)
+            self._send_soon()
 
     def publish(self, topic: str, payload: bytes) -> bool:
         """Queue one QoS 1 message; False if the connection is gone or the broker does not keep up."""
+        waiting_bytes = self._outgoing_bytes + len(payload)
         if not self._open or len(self._outgoing) >= MAX_OUTGOING:
             return False
+        if waiting_bytes > MAX_OUTGOING_BYTES or len(topic) > MAX_TOPIC_CHARS:
+            return False
         self._outgoing.append((topic, payload))
-        self._send()
+        self._outgoing_bytes = waiting_bytes
+        self._send_soon()
         return True
 
     def release(self) -> None:
         """Hand on what comes in, and what came in since the connection was made: answers can be given now."""
-        self._handoff.release()
-
-    def _send(self) -> None:
-        while self._open and self._outgoing and self._in_flight < SEND_WINDOW:
-            topic, payload = self._outgoing.popleft()
-            self._in_flight += 1
-            self._paho.publish(topic, payload, 1)
-
-    def _acknowledged(self, *_args: object) -> None:
-        self._in_flight -= 1
-        self._send()
+        held, self._early = self._early or [], None
+        self._hand_on(held)
 
     async def wait_lost(self) -> None:
         """Return never; raise BrokerLostError once the connection ends."""
-        with _translated():
-            async for _ in self._client.messages:  # _Handoff yields nothing: this only waits
-                pass
+        assert self.messages is not None
+        async for _ in self.messages:  # there are none: this only waits
+            pass
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Say what the broker sent, rather than what the library made of it."""
+        try:
+            yield
+        except BrokerLostError as exc:
+            if not self._problem:
+                raise
+            raise BrokerLostError(self._problem) from exc
+
+    async def wait_broken(self) -> Never:
+        """Raise BrokerLostError once the broker sends what cannot be read."""
+        await self._ended.wait()
+        raise BrokerLostError(self._problem)
 
     def close(self) -> None:
-        """Stop acknowledging and publishing."""
+        """Send what is still to be sent, if it can be; then stop acknowledging and publishing."""
+        self._send()
         self._open = False
+        self._inbox.on_room(lambda: None)
+
+    def attach(self, sock: socket.socket) -> Wire:
+        """Return the socket through which the library and this link reach the broker; called on any thread."""
+        self._wire = Wire(sock, self, self._loop, modern=self._modern)
+        return self._wire
+
+    def begin(self, library_reads: Callable[[], object]) -> None:
+        """Read from now on."""
+        if self._wire is not None:
+            self._wire.start(library_reads)
+            self._inbox.on_room(self._wire.resume)
+
+    def greeted(self, properties: object) -> None:
+        """Take how many messages the broker wants in flight to it; one of MQTT 3.1.1 does not say."""
+        if self._modern:
+            self._window = min(
+                getattr(properties, "ReceiveMaximum", MAX_PACKET_ID), RECEIVE_MAXIMUM
+            )
+
+    # What the wire calls.
+
+    def received(self, publishes: Sequence[tuple[str, bytes, int]]) -> None:
+        """Take messages in."""
+        messages = [Inbound(topic, payload, mid, self) for topic, payload, mid in publishes]
+        if self._early is not None:
+            self._early += messages[: MAX_MESSAGES - len(self._early)]
+        else:
+            self._hand_on(messages)
+
+    def answered(self, count: int) -> None:
+        """Make room in the window."""
+        self._in_flight = max(0, self._in_flight - count)
+        if self._outgoing:
+            self._send_soon()
+
+    def writable(self) -> None:
+        """Send what came up meanwhile."""
+        self._send_soon()
+
+    def broken(self, problem: str) -> None:
+        """End the connection."""
+        self._problem = self._problem or problem
+        self._ended.set()
+
+    def _hand_on(self, messages: list[Inbound]) -> None:
+        self._inbox.put_all(messages)
+        if self._inbox.crowded and self._wire is not None:
+            self._wire.pause()
+
+    def _send_soon(self) -> None:
+        # Once for all that one batch of twins has to say: a system call and a call of the codec each cost as much
+        # as ten messages.
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._due = False
+        if not self._open or self._wire is None or self._wire.blocked:
+            return
+        packets = b""
+        if count := min(len(self._outgoing), self._window - self._in_flight):
+            messages = [self._outgoing.popleft() for _ in range(count)]
+            self._outgoing_bytes -= sum(len(payload) for _, payload in messages)
+            self._in_flight += count
+            packets = encode_publishes(messages, self._packet_ids(count), modern=self._modern)
+        if self._unacknowledged:
+            packets += encode_acks(self._unacknowledged)
+            self._unacknowledged.clear()
+        try:
+            self._wire.write(packets)
+        except OSError as exc:
+            self.broken(str(exc))
+
+    def _packet_ids(self, count: int) -> list[int]:
+        first = self._packet_id
+        self._packet_id = (first + count) % MAX_PACKET_ID
+        return [(first + place) % MAX_PACKET_ID + 1 for place in range(count)]
 
 
 @contextlib.asynccontextmanager
@@ -142,23 +246,22 @@ async def open_link(
 
     Raises:  BrokerLostError, and of it UnsupportedProtocolError if MQTT 5 was tried and refused.
     """
-    handoff = _Handoff(inbox)
-    client = _make_client(address, session, handoff)
-    client._client.manual_ack_set(on=True)
+    link = Link(inbox, session)
+    client = _make_client(address, session, link)
+    _take_over(client._client, link)
     client._client.connect_timeout = CONNECT_TIMEOUT_S
-    with _translated(), _closing(client):
+    with link.explaining(), _translated(), _closing(client):
         async with client:
-            link = Link(client, handoff)
-            handoff.link = link
             try:
                 granted = await client.subscribe([(topic, 1) for topic in topics])
                 _refuse_denied(topics, granted)
+                link.messages = client.messages
                 yield link
             finally:
                 link.close()
 
 
-def _make_client(address: BrokerAddress, session: Session, handoff: _Handoff) -> aiomqtt.Client:
+def _make_client(address: BrokerAddress, session: Session, link: Link) -> aiomqtt.Client:
     properties = None
     if session.modern:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -178,10 +281,8 @@ def _make_client(address: BrokerAddress, session: Session, handoff: _Handoff) ->
         properties=properties,
         keepalive=KEEPALIVE_S,
         timeout=CONNECT_TIMEOUT_S,
-        # No window of paho's, which walks all that waits at every acknowledgement: Link keeps one.
-        max_inflight_messages=0,
         logger=_quiet,
-        queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: handoff),  # noqa: ARG005
+        queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: _NoMessages(link)),  # noqa: ARG005
     )
 
 
@@ -192,35 +293,38 @@ def _refuse_denied(topics: Sequence[str], granted: Sequence[object]) -> None:
             raise BrokerLostError(f"the broker refuses the subscription to {topic}")
 
 
-class _Handoff(asyncio.Queue[aiomqtt.Message]):
-    """The queue that aiomqtt asks for: passes each message on, and never has one to give back."""
+def _take_over(paho: mqtt.Client, link: Link) -> None:
+    """Put the link's socket between paho and the broker, and reading and writing into its hands."""
+    connect, opened, connected = paho._create_socket, paho.on_socket_open, paho.on_connect
+    loop = asyncio.get_running_loop()
 
-    def __init__(self, inbox: Inbox) -> None:
+    def on_socket_open(client: mqtt.Client, userdata: Any, sock: Any) -> None:
+        opened(client, userdata, sock)  # type: ignore[misc] # aiomqtt's: its reader, and its task for pings
+        loop.call_soon_threadsafe(link.begin, client.loop_read)  # and ours in place of its reader
+
+    def on_connect(*arguments: Any) -> None:
+        link.greeted(arguments[-1])
+        connected(*arguments)  # type: ignore[misc]
+
+    def on_register_write(client: mqtt.Client, *_: Any) -> None:
+        # Nothing that is sent through the link has to wait, so paho never needs to be told of room.
+        loop.call_soon_threadsafe(client.loop_write)
+
+    paho._create_socket = lambda: link.attach(connect())  # type: ignore[method-assign,arg-type]
+    paho.on_socket_open, paho.on_connect = on_socket_open, on_connect
+    paho.on_socket_register_write = on_register_write
+    paho.on_socket_unregister_write = None
+
+
+class _NoMessages(asyncio.Queue[aiomqtt.Message]):
+    """The queue that aiomqtt asks for: it gets no messages, and who waits for one waits for the end."""
+
+    def __init__(self, link: Link) -> None:
         super().__init__()
-        self.link: Link | None = None
-        self._inbox = inbox
-        # A broker that knows us sends what it kept before it answers anything; at most RECEIVE_MAXIMUM of them.
-        self._early: list[Inbound] | None = []
-
-    def put_nowait(self, item: aiomqtt.Message) -> None:
-        payload = item.payload if isinstance(item.payload, bytes) else bytes(item.payload or b"")
-        message_id = item.mid if item.qos == 1 else 0
-        message = Inbound(item.topic.value, payload, message_id, self.link)
-        if self._early is not None:
-            self._early.append(message)
-        else:
-            self._inbox.put(message)
-
-    def release(self) -> None:
-        """Hand on everything from now on, first what is held."""
-        held, self._early = self._early or [], None
-        for message in held:
-            # What came in before the link was there can be acknowledged through it all the same.
-            self._inbox.put(message if message.link else message._replace(link=self.link))
+        self._link = link
 
     async def get(self) -> aiomqtt.Message:
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets that event")
+        await self._link.wait_broken()
 
 
 @contextlib.contextmanager

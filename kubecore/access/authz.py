@@ -17,6 +17,7 @@ from kubecore.storage.store import Object, Store
 logger = logging.getLogger(__name__)
 
 _RBAC = "rbac.authorization.k8s.io"
+_CERTIFICATES = "certificates.k8s.io"
 _STORAGES = tuple(
     f"{plural}.{_RBAC}"
     for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
@@ -118,6 +119,20 @@ class Authorizer:
         if node and nodeauthz.allows(self._store, node, target):
             return True
         return any(rule.allows(target) for rule in self._granted(user, target.namespace))
+
+    def may_ask(self, spec: Object, subresource: str) -> bool:
+        """Tell whether who made a certificate signing request may have it approved by `subresource`."""
+        user = User(str(spec.get("username") or ""), tuple(spec.get("groups") or ()))
+        resource = (_CERTIFICATES, "v1", "certificatesigningrequests")
+        return self.allows(user, Target("create", "", *resource, subresource=subresource))
+
+    def may_sign_for(self, user: User, verb: str, signer: str) -> bool:
+        """Tell whether `user` may `approve` or `sign` for `signer`, by its name or `DOMAIN/*`."""
+        domain = signer.partition("/")[0]
+        return any(
+            self.allows(user, Target(verb, "", _CERTIFICATES, "v1", "signers", name=name))
+            for name in (signer, f"{domain}/*")
+        )
 
     def rules(self, user: User, namespace: str) -> Object:
         """Return the status of a SelfSubjectRulesReview: what `user` may do in `namespace`."""

@@ -67,6 +67,8 @@ def allows(store: Store, node: str, target: Target) -> bool:
         case ("", "serviceaccounts" | "serviceaccounts/token"):
             wanted = "create" if target.subresource else "get"
             return verb == wanted and _is_used(store, node, target)
+        case ("certificates.k8s.io", "certificatesigningrequests"):
+            return verb in ("create", "get", "list", "watch")
         case ("", "events"):
             return verb in ("create", *_WRITE)
         case ("", "configmaps" | "secrets" as plural):

@@ -43,6 +43,20 @@ _KUBELET_ADMIN: dict[str, Any] = {
         },
     ],
 }
+# Whose requests for nodes' client certificates are approved without a person: bind them to bootstrap groups.
+_APPROVED: tuple[dict[str, Any], ...] = tuple(
+    {
+        "metadata": {"name": f"system:certificates.k8s.io:certificatesigningrequests:{kind}"},
+        "rules": [
+            {
+                "apiGroups": ["certificates.k8s.io"],
+                "resources": [f"certificatesigningrequests/{kind}"],
+                "verbs": ["create"],
+            }
+        ],
+    }
+    for kind in ("nodeclient", "selfnodeclient")
+)
 _KUBELET_ADMINS: dict[str, Any] = {
     "metadata": {"name": "system:kubelet-api-admin"},
     "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "system:kubelet-api-admin"},
@@ -71,7 +85,8 @@ class Bootstrap:
             priority = {"metadata": {"name": name}, "value": value}
             await self._ensure("scheduling.k8s.io", "priorityclasses", "", priority)
         await self._ensure(_RBAC, "clusterroles", "", _CLUSTER_ADMIN)
-        await self._ensure(_RBAC, "clusterroles", "", _KUBELET_ADMIN)
+        for role in (_KUBELET_ADMIN, *_APPROVED):
+            await self._ensure(_RBAC, "clusterroles", "", role)
         for binding in (_CLUSTER_ADMINS, _KUBELET_ADMINS):
             await self._ensure(_RBAC, "clusterrolebindings", "", binding)
         return self

@@ -1,6 +1,7 @@
 """Keeps the Endpoints and EndpointSlices of services with selectors equal to the pods behind them.
 
-A change of a pod is looked up among the services of its namespace; only services it touches are worked on.
+A change of a pod is looked up among the services of its namespace; only services it touches are worked on. Pods are
+followed from the first service that has a selector on: where there is none, their every report would be read for nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class ServiceEndpoints:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._wake = asyncio.Event()
+        self._wake, self._needed = asyncio.Event(), asyncio.Event()
         self._dirty: set[Key] = set()
         self._gone: set[Key] = set()  # services whose Endpoints go too
         self._by_namespace: defaultdict[str, dict[str, Object]] = defaultdict(dict)
@@ -69,10 +70,10 @@ class ServiceEndpoints:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        mirrors = (self._services, self._pods, self._endpoints, self._slices)
         async with asyncio.TaskGroup() as group:
-            for mirror in mirrors:
+            for mirror in (self._services, self._endpoints, self._slices):
                 group.create_task(mirror.run(), name=self.name)
+            group.create_task(self._follow_pods(), name=self.name)
             failed = False
             while True:
                 try:
@@ -82,8 +83,17 @@ class ServiceEndpoints:
                     logger.debug("looking at endpoints again after a write that failed")
                 await asyncio.sleep(SETTLE_S)
                 self._wake.clear()
-                if all(mirror.synced for mirror in mirrors):
+                if self._is_synced():
                     failed = await self._pass()
+
+    async def _follow_pods(self) -> None:
+        await self._needed.wait()
+        await self._pods.run()
+
+    def _is_synced(self) -> bool:
+        followed = not self._needed.is_set() or self._pods.synced
+        rest = (self._services, self._endpoints, self._slices)
+        return followed and all(mirror.synced for mirror in rest)
 
     # -- what changed
 
@@ -91,6 +101,8 @@ class ServiceEndpoints:
         self._touch(before, after)
         if before is not None and after is None:
             self._gone.add(key_of(before))
+        if after is not None and has_selector(after):
+            self._needed.set()
 
     def _on_pod(self, before: Object | None, after: Object | None) -> None:
         some = after or before

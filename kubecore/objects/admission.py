@@ -8,6 +8,7 @@ from typing import Any
 from kubecore.kinds.resource import Resource
 from kubecore.objects.pod_accounts import MIRROR
 from kubecore.objects.service_addresses import carry_addresses
+from kubecore.values.signers import REQUESTS
 
 Object = dict[str, Any]
 
@@ -31,6 +32,8 @@ def fill_update(resource: Resource, obj: Object, current: Object) -> None:
     if resource.storage_name == "namespaces" and isinstance(obj.get("spec", {}), dict):
         finalizers = current.get("spec", {}).get("finalizers")
         obj["spec"] = {**(obj.get("spec") or {}), "finalizers": finalizers or []}
+    if resource.storage_name == REQUESTS:
+        obj["spec"] = current["spec"]  # who asked for what does not change
     if resource.storage_name == "services":
         carry_addresses(obj, current)
 

@@ -27,6 +27,7 @@ from kubecore.kinds.registry import Registry
 from kubecore.kinds.resource import Resource
 from kubecore.objects import admission, deletion, metadata
 from kubecore.objects.admitters import NO_ADMITTERS, Admitters
+from kubecore.objects.certificates import merge_approval, merge_status
 from kubecore.objects.deletion import DeleteOptions
 from kubecore.objects.pages import Page, Pages
 from kubecore.objects.watching import Selects, Subscription, WatchHub
@@ -36,6 +37,7 @@ from kubecore.storage.errors import StoreWriteError
 from kubecore.storage.store import Object, Store, StoredObject
 from kubecore.values.invalid import Cause, InvalidObjectError, StrictDecodingError
 from kubecore.values.selectors import SelectorError, parse_field_selector, parse_label_selector
+from kubecore.values.signers import REQUESTS
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 IMMORTAL_NAMESPACES = ("default", "kube-system", "kube-public")
@@ -276,6 +278,9 @@ class Operations:
         if subresource == "ephemeralcontainers":
             debugged = _spec_of(obj).get("ephemeralContainers")
             merged = {**current, "spec": {**current["spec"], "ephemeralContainers": debugged}}
+        elif resource.storage_name == REQUESTS and subresource:
+            merge = merge_approval if subresource == "approval" else merge_status
+            merged = merge(current, obj, time.time())
         elif subresource in ("status", "finalize"):
             if subresource == "status" and not resource.has_status:
                 raise method_not_allowed()

@@ -84,7 +84,7 @@ def _retain_keys(current: dict[str, Any], patch: dict[str, Any]) -> None:
     for name, value in patch.items():
         if value is not None and not name.startswith("$") and name not in keys:
             raise PatchError(400, f"{name} is not in $retainKeys")
-    for name in set(current) - set(keys):
+    for name in [name for name in current if name not in keys]:
         del current[name]
 
 

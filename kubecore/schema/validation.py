@@ -8,6 +8,11 @@ from typing import Any
 
 from kubecore.kinds.crds import crd_causes
 from kubecore.kinds.resource import Resource
+from kubecore.schema.validation_certificates import (
+    check_new_request,
+    check_request,
+    request_update,
+)
 from kubecore.schema.validation_debug import check_ephemeral_update
 from kubecore.schema.validation_pods import check_pod, check_pod_update
 from kubecore.schema.validation_policies import (
@@ -39,6 +44,7 @@ from kubecore.values.invalid import (
     too_long,
 )
 from kubecore.values.names import label_value_problem, qualified_name_problem
+from kubecore.values.signers import REQUESTS
 
 Object = dict[str, Any]
 
@@ -64,6 +70,8 @@ def check_new(resource: Resource, obj: Object) -> list[Cause]:
     """Return what only a later write may bring."""
     if resource.group_resource == "pods" and obj["spec"].get("ephemeralContainers"):
         return [forbidden("spec.ephemeralContainers", "cannot be set on create")]
+    if resource.group_resource == REQUESTS:
+        return check_new_request(obj)
     return []
 
 
@@ -212,6 +220,7 @@ _RULES: dict[str, Callable[[Object], list[Cause]]] = {
     "runtimeclasses.node.k8s.io": check_runtime_class,
     "priorityclasses.scheduling.k8s.io": check_priority_class,
     "endpointslices.discovery.k8s.io": check_endpoint_slice,
+    REQUESTS: check_request,
     "leases.coordination.k8s.io": _check_lease,
     f"rolebindings.{_RBAC}": _check_binding,
     f"clusterrolebindings.{_RBAC}": _check_binding,
@@ -227,6 +236,7 @@ _UPDATE_RULES: dict[str, Callable[[Object, Object], list[Cause]]] = {
     "runtimeclasses.node.k8s.io": runtime_class_update,
     "priorityclasses.scheduling.k8s.io": priority_class_update,
     "endpointslices.discovery.k8s.io": endpoint_slice_update,
+    REQUESTS: request_update,
     "configmaps": _content_update,
     "secrets": _content_update,
     f"rolebindings.{_RBAC}": _binding_update,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kubecore.schema.validation_pod_network import check_names
+from kubecore.schema.validation_sysctls import check_sysctls
 from kubecore.values.invalid import (
     Cause,
     duplicate,
@@ -70,6 +71,7 @@ def _check_spec(spec: Object) -> list[Cause]:
     causes += check_labels(spec.get("nodeSelector") or {}, "spec.nodeSelector")
     causes += _names(spec)
     causes += check_names(spec)
+    causes += check_sysctls(spec)
     if spec.get("hostPID") and spec.get("shareProcessNamespace"):
         rule = "ShareProcessNamespace and HostPID cannot both be enabled"
         causes.append(invalid("spec.shareProcessNamespace", True, rule))

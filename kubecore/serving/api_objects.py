@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -26,6 +27,7 @@ from kubecore.objects.deletion import DeleteOptions
 from kubecore.objects.operations import Operations, WriteOptions
 from kubecore.objects.pages import Page
 from kubecore.serving.answers import answer, show_list, show_object, success
+from kubecore.serving.api_certificates import deciding_guard, with_requester
 from kubecore.serving.api_metrics import GROUP as METRICS_GROUP
 from kubecore.serving.api_metrics import MetricsApi
 from kubecore.serving.api_streams import STREAMS, StreamApi
@@ -34,6 +36,7 @@ from kubecore.serving.requests import body_of, form_of, number
 from kubecore.storage.store import Object
 from kubecore.streams.kubelet import KubeletClient
 from kubecore.streams.scraper import Scraper
+from kubecore.values.signers import REQUESTS
 
 # The API server of Kubernetes returns the last state of these, and a Status of the rest; clients decode by it.
 _RETURNED_ON_DELETE = frozenset(
@@ -47,7 +50,9 @@ _RETURNED_ON_DELETE = frozenset(
         "persistentvolumeclaims",
     }
 )
-_OWN_PARTS = frozenset({"", "status"})  # and of pods: ephemeralcontainers
+_OWN_PARTS = frozenset({"", "status"})
+# Further parts of an object that are read and written like its status.
+_FURTHER_PARTS = frozenset({"pods/ephemeralcontainers", "certificatesigningrequests/approval"})
 
 
 class ObjectApi:
@@ -62,7 +67,7 @@ class ObjectApi:
         scraper: Scraper,
     ) -> None:
         self._operations, self._accounts = operations, accounts
-        self._reviews = Reviews(authorizer, accounts)
+        self._authorizer, self._reviews = authorizer, Reviews(authorizer, accounts)
         self._registry: Registry = operations.registry
         self._metrics = MetricsApi(operations.store, scraper)
         self._streams = StreamApi(operations.store, operations.registry, kubelets)
@@ -78,7 +83,7 @@ class ObjectApi:
             raise unknown_path()
         if target.subresource in STREAMS:
             return await self._streams.serve(request, target)
-        part = "" if target.resource == "pods/ephemeralcontainers" else target.subresource
+        part = "" if target.resource in _FURTHER_PARTS else target.subresource
         if part not in _OWN_PARTS:
             return await self._subresource(request, resource, target, user)
         if target.verb in ("get", "list", "watch"):
@@ -139,8 +144,11 @@ class ObjectApi:
         if resource.namespaced and not target.namespace:
             raise method_not_allowed()
         body, options = await body_of(request), _write_options(request, user, target)
+        obj = _object(body)
+        if resource.storage_name == REQUESTS:
+            obj = with_requester(obj, user)
         written = await self._operations.create(
-            resource, _namespace(resource, target), _object(body), options
+            resource, _namespace(resource, target), obj, options
         )
         return answer(written.entry.raw, 201, written.warnings)
 
@@ -148,6 +156,9 @@ class ObjectApi:
         self, request: web.Request, resource: Resource, target: Target, user: User
     ) -> web.Response:
         body, options = await body_of(request), _write_options(request, user, target)
+        if resource.storage_name == REQUESTS and target.subresource:
+            guard = deciding_guard(resource, target.subresource, user, self._authorizer)
+            options = replace(options, guard=guard)
         place = (resource, _namespace(resource, target), target.name)
         if target.verb == "update":
             written = await self._operations.update(

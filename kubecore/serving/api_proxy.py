@@ -7,7 +7,8 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -19,11 +20,12 @@ from kubecore.access.target import Target
 from kubecore.errors import bad_request, not_found, unknown_path
 from kubecore.kinds.registry import Registry
 from kubecore.serving.hijack import Hijacked, take_over
-from kubecore.serving.upgrades import join
+from kubecore.serving.upgrades import join, joined
 from kubecore.storage.store import Object, Store
 from kubecore.streams.forwarding import Forwarded, forwarded
+from kubecore.streams.html_links import rewrite_links, unzipped
 from kubecore.streams.kubelet import ANSWER_S, KubeletClient, endpoint_of, head, parse_head
-from kubecore.streams.pipes import CHUNK_BYTES, Pipe, splice
+from kubecore.streams.pipes import CHUNK_BYTES, Pipe
 from kubecore.streams.proxying import (
     PodPort,
     ProxyName,
@@ -42,6 +44,17 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
 
 logger = logging.getLogger(__name__)
+# How an application's answer can fail to come.
+_BROKEN = (
+    aiohttp.ClientError,
+    asyncio.LimitOverrunError,
+    OSError,
+    EOFError,
+    ValueError,
+    TimeoutError,
+)
+# A page of a person's making is far smaller; what is larger keeps its links.
+MAX_PAGE_BYTES = 4 << 20
 # An application may think for as long as it wants; only the connection has to be made in time.
 _TIMEOUT = aiohttp.ClientTimeout(total=None)
 # An address, so that TLS sends no server name: a pod has none.
@@ -117,7 +130,7 @@ class ProxyApi:
                 if _switches(request):
                     return await _upgrade(request, target, port, connection)
                 return await _exchange(request, target, pod, port, connection)
-            except (aiohttp.ClientError, OSError, EOFError, ValueError, TimeoutError) as exc:
+            except _BROKEN as exc:
                 cause = connection.problem or str(exc) or type(exc).__name__
                 where = f"pod {port.pod}, port {port.port}"
                 raise unavailable(f"error trying to reach service: {where}: {cause}") from exc
@@ -131,6 +144,9 @@ async def _exchange(
     sent = _plain_headers(request)
     sent.update(forwarded_headers(request.host, prefix, target.tail))
     sent["Host"] = request.host
+    # What can be taken apart again, should it be a page.
+    zipped = "gzip" in request.headers.get("Accept-Encoding", "")
+    sent["Accept-Encoding"] = "gzip" if zipped else "identity"
     address = pod.get("status", {}).get("podIP") or "127.0.0.1"
     url = URL(f"{port.scheme}://{_bracketed(address)}:{port.port}", encoded=True)
     path = f"{target.tail or '/'}{_query(request)}"
@@ -146,10 +162,34 @@ async def _exchange(
         ) as answer,
     ):
         back = CIMultiDict(answered(answer.headers.items()))
+        names = (f"{address}:{port.port}", address)
+        turn = partial(moved, prefix=prefix, host=request.host, sources=names)
         if location := back.get("Location"):
-            names = (f"{address}:{port.port}", address)
-            back["Location"] = moved(location, prefix, request.host, names)
+            back["Location"] = turn(location)
+        if answer.content_type == "text/html" and request.method != "HEAD":
+            return await _page(request, answer, back, turn)
         return await relay(request, answer, back)
+
+
+async def _page(
+    request: web.Request,
+    answer: ClientResponse,
+    headers: CIMultiDict[str],
+    turn: Callable[[str], str],
+) -> web.StreamResponse:
+    """Send an HTML page with its links turned; one that is too large, or not to be read, as it is."""
+    raw = b""
+    async for chunk in answer.content.iter_any():
+        raw += chunk
+        if len(raw) > MAX_PAGE_BYTES:
+            return await relay(request, answer, headers, first=raw)
+    encoding = headers.get("Content-Encoding", "identity").lower()
+    page = unzipped(raw, MAX_PAGE_BYTES) if encoding == "gzip" else raw
+    if page is None or encoding not in ("gzip", "identity"):
+        return web.Response(status=answer.status, headers=headers, body=raw)
+    headers.popall("Content-Encoding", None)
+    body = await asyncio.to_thread(rewrite_links, page, turn)
+    return web.Response(status=answer.status, reason=answer.reason, headers=headers, body=body)
 
 
 async def _upgrade(
@@ -173,11 +213,7 @@ async def _upgrade(
         status, given = parse_head(raw)
         if status != 101:
             return await _refused(status, given, reader)
-        client = take_over(request, given)
-        try:
-            await splice(client, Pipe(reader, writer))
-        finally:
-            client.writer.close()
+        await joined(take_over(request, given), Pipe(reader, writer))
         return Hijacked()
     finally:
         writer.close()
@@ -238,14 +274,19 @@ def _unverified() -> ssl.SSLContext:
 
 
 async def relay(
-    request: web.Request, answer: ClientResponse, headers: CIMultiDict[str]
+    request: web.Request, answer: ClientResponse, headers: CIMultiDict[str], first: bytes = b""
 ) -> web.StreamResponse:
-    """Send an answer as it comes. What breaks it off breaks off the client's too: its end would be a lie."""
+    """Send an answer as it comes. What breaks it off breaks off the client's too: its end would be a lie.
+
+    Shapes:  first: what of its body has been read already.
+    """
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
     if answer.content_length is not None and request.method != "HEAD":
         response.content_length = answer.content_length
     await response.prepare(request)
     try:
+        if first:
+            await response.write(first)
         async for chunk in answer.content.iter_any():
             await response.write(chunk)
     except (aiohttp.ClientError, OSError) as exc:

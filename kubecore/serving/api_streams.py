@@ -10,6 +10,7 @@ from kubecore.errors import ApiStatusError, method_not_allowed, not_found, unkno
 from kubecore.kinds.registry import Registry
 from kubecore.serving.answers import refusal_of
 from kubecore.serving.api_proxy import ProxyApi, relay
+from kubecore.serving.messages import send_messages, wants_messages
 from kubecore.serving.upgrades import serve_upgrade
 from kubecore.storage.store import Object, Store
 from kubecore.streams.errors import KubeletAnswerError
@@ -98,4 +99,6 @@ class StreamApi:
         async with self._kubelets.request(endpoint, "GET", path, headers=_PLAIN) as answer:
             if answer.status != 200:
                 raise refusal_of(answer.status, await answer.content.read(CHUNK_BYTES))
+            if wants_messages(request):
+                return await send_messages(request, answer)
             return await relay(request, answer, CIMultiDict({"Content-Type": "text/plain"}))

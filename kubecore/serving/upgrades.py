@@ -75,10 +75,18 @@ async def join(request: web.Request, upgraded: Upgraded) -> web.StreamResponse:
     """Both ends speak the same: carry bytes."""
     try:
         kept = [(k, v) for k, v in upgraded.headers if k.lower().startswith(_ANSWERED)]
-        await splice(take_over(request, kept), upgraded.pipe)
+        await joined(take_over(request, kept), upgraded.pipe)
     finally:
         upgraded.pipe.writer.close()
     return Hijacked()
+
+
+async def joined(client: Pipe, other: Pipe) -> None:
+    """Carry bytes both ways until one end closes; then the client's end is closed, not left to be collected."""
+    try:
+        await splice(client, other)
+    finally:
+        client.writer.close()
 
 
 async def _unwrap(request: web.Request, kubelet: Pipe) -> web.StreamResponse:

@@ -19,6 +19,7 @@ from devicemodels.pb import dmi_pb2_grpc, readings_pb2_grpc
 from mappers.sdk.errors import EdgeLostError
 from mappers.sdk.outbox import Observed, Outbox
 from mappers.sdk.readings import NoStreamsError, Readings, ReadingStream
+from mappers.sdk.values import text_of_value
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,10 @@ class EdgeClient:
         self._backoff = Backoff(0.1, 5.0)
         self._fault = RepeatedFault(logger, f"edgecore at {socket}")
         self._refused = RepeatedFault(logger, "edgecore refused values")
+        # A line when it begins and one when all is told again: each reading that was replaced is one less to tell.
+        self._behind = RepeatedFault(
+            logger, "edgecore does not keep up, readings replaced by newer ones"
+        )
         self._streams = True  # until edgecore says that it knows no streams
 
     async def __aenter__(self) -> Self:
@@ -61,9 +66,12 @@ class EdgeClient:
     ) -> None:
         await self._channel.close(None)
 
-    def read(self, device: str, prop: str, text: str) -> None:
-        """Report a reading, now."""
-        self.outbox.read(device, prop, text, time.time_ns() // 1_000_000)
+    def read(self, device: str, prop: str, value: float | str) -> None:
+        """Report a reading, now: a number where the property's type is one, else its text."""
+        overtaken_count = self.outbox.overtaken_count
+        self.outbox.read(device, prop, value, time.time_ns() // 1_000_000)
+        if self.outbox.overtaken_count != overtaken_count:
+            self._behind.failed(f"{self.outbox.overtaken_count} so far")
         self._waiting.set()
 
     def observe(self, device: str, prop: str, value: str, error: str = "") -> None:
@@ -124,6 +132,7 @@ class EdgeClient:
                     stream = await self._tell_readings(stream)
                 if stream is not None:
                     stream = await self._finish(stream)
+                self._behind.cleared()
                 self._backoff.reset()  # not as it registers: it may be refused all that follows
         except EdgeLostError:
             if stream is not None:
@@ -204,7 +213,9 @@ class EdgeClient:
             await self._tell_newest(readings)
             return None
         try:
-            self._note_refused(await stream.send(readings))
+            untold_count = self.outbox.untold_count
+            self._note_refused(await stream.send(readings, untold_count))
+            self.outbox.untold_count -= untold_count  # more may have come meanwhile
         except NoStreamsError:
             await self._without_streams(stream)
             return None
@@ -217,7 +228,8 @@ class EdgeClient:
 
     async def _tell_newest(self, readings: Readings) -> None:
         newest: dict[str, dict[str, str]] = {}
-        for device, prop, _, text in readings:
+        for device, prop, _, value in readings:
+            text = value if isinstance(value, str) else text_of_value(value)
             newest.setdefault(device, {})[prop] = text
         try:
             for device, values in newest.items():

@@ -11,14 +11,14 @@ from typing import Any
 import grpc
 
 from mappers.sdk.errors import EdgeLostError
-from mappers.sdk.outbox import BatchWriter
+from mappers.sdk.outbox import BatchWriter, Reading
 
 ANSWER_TIMEOUT_S = 30.0
 # edgecore stores one batch while the next is on its way.
 MAX_UNANSWERED = 4
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
-Readings = list[tuple[str, str, int, str]]
+Readings = list[Reading]
 
 
 class NoStreamsError(Exception):
@@ -26,7 +26,7 @@ class NoStreamsError(Exception):
 
 
 class ReadingStream:
-    """One call. Shapes: readings: device, property, time in Unix ms, text."""
+    """One call. Shapes: readings: all numbers, or all texts."""
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub
@@ -34,9 +34,10 @@ class ReadingStream:
         self._writer = BatchWriter()
         self._sent: deque[Readings] = deque()
 
-    async def send(self, readings: Readings) -> str:
+    async def send(self, readings: Readings, overtaken_count: int = 0) -> str:
         """Send a batch once few are unanswered; return what edgecore says of an earlier one, "" if nothing.
 
+        Shapes:  overtaken_count: readings that were given up since the last batch.
         Raises:  EdgeLostError, NoStreamsError: what was not answered is in `unanswered()`.
         """
         self._sent.append(readings)
@@ -44,7 +45,7 @@ class ReadingStream:
         async with _translated():
             if self._call is None:
                 self._call = self._stub.Stream()
-            await self._call.write(self._writer.encode(readings))
+            await self._call.write(self._writer.encode(readings, overtaken_count))
             while len(self._sent) > MAX_UNANSWERED:
                 problem = await self._answer() or problem
         return problem

@@ -17,7 +17,7 @@ from mappers.sdk.driver import Driver, Point, PointFault, Value
 from mappers.sdk.errors import DeviceUnreachableError, DriverFailedError, WriteRefusedError
 from mappers.sdk.schedule import Schedule
 from mappers.sdk.schema import typed
-from mappers.sdk.values import model_property, text_of, value_of
+from mappers.sdk.values import model_property, reading_of, text_of, value_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ T = TypeVar("T")
 class Reports(Protocol):
     """Where values go; never waits."""
 
-    def read(self, device: str, prop: str, text: str) -> None:
-        """Take a reading."""
+    def read(self, device: str, prop: str, value: float | str) -> None:
+        """Take a reading: a number where the property's type is one, else its text."""
 
     def observe(self, device: str, prop: str, value: str, error: str = "") -> None:
         """Take what became of a desired value."""
@@ -157,20 +157,28 @@ class DeviceRunner:
         for name, value in values.items():
             if (rule := self._rules.get(name)) is None:
                 continue
-            fault = self._point_faults.setdefault(
-                name, RepeatedFault(logger, f"device {self.mapped.id}: property {name}")
-            )
             if isinstance(value, PointFault):
-                fault.failed(value.reason)
+                self._point_failed(name, value.reason)
                 continue
             if not isinstance(value, Value):
-                fault.failed(f"its driver says a {type(value).__name__}, which is no value")
+                self._point_failed(
+                    name, f"its driver says a {type(value).__name__}, which is no value"
+                )
                 continue
             try:
-                self._reports.read(self.mapped.id, name, text_of(self.mapped.id, rule, value))
-                fault.cleared()
+                self._reports.read(self.mapped.id, name, reading_of(self.mapped.id, rule, value))
             except DeviceModelError as exc:
-                fault.failed(exc)
+                self._point_failed(name, exc)
+                continue
+            if (fault := self._point_faults.get(name)) is not None:
+                fault.cleared()
+
+    def _point_failed(self, name: str, problem: object) -> None:
+        fault = self._point_faults.get(name)
+        if fault is None:
+            fault = RepeatedFault(logger, f"device {self.mapped.id}: property {name}")
+            self._point_faults[name] = fault
+        fault.failed(problem)
 
     async def _write(self, driver: Driver[Any, Any]) -> None:
         points = {point.name: point for point in self._points}

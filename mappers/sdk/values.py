@@ -6,8 +6,12 @@ import base64
 
 from devicemodels.dmi import MappedType
 from devicemodels.objects import ModelProperty
-from devicemodels.values import parse_desired, parse_value
+from devicemodels.values import limits, parse_desired, parse_value
 from mappers.sdk.driver import Value
+
+_NUMBERS, _PLAIN = ("INT", "FLOAT", "DOUBLE"), (int, float)
+# Whole numbers up to here are the same as 64-bit floats; far inside what a FLOAT takes.
+EXACT = 1 << 53
 
 
 def model_property(mapped: MappedType) -> ModelProperty:
@@ -20,6 +24,24 @@ def model_property(mapped: MappedType) -> ModelProperty:
         maximum=mapped.maximum,
         unit=mapped.unit,
     )
+
+
+def reading_of(device: str, prop: ModelProperty, value: Value) -> float | str:
+    """Return `value` as it is reported, checked against the model: a number if its type is one, else its text.
+
+    Raises:  DeviceModelError: naming device, property, value and limit.
+    """
+    if prop.type in _NUMBERS and type(value) in _PLAIN:
+        low, high = limits(prop.type, prop.minimum, prop.maximum)
+        # What is not clearly right is looked at as a text, which says what is wrong with it.
+        if (
+            -EXACT <= value <= EXACT  # type: ignore[operator]  # int or float
+            and (low is None or value >= low)  # type: ignore[operator]
+            and (high is None or value <= high)  # type: ignore[operator]
+            and (prop.type != "INT" or value == int(value))
+        ):
+            return float(value)
+    return text_of(device, prop, value)
 
 
 def text_of(device: str, prop: ModelProperty, value: Value) -> str:

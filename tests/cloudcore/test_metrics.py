@@ -29,11 +29,11 @@ def hub(authority, tmp_path):
     )
 
 
-def client_tls(authority, tmp_path, *, with_certificate=True):
+def client_tls(authority, tmp_path, *, with_certificate=True, name="prometheus", groups=()):
     context = ssl.create_default_context(cafile=str(authority.pair.cert_file))
     if with_certificate:
         pair = KeyPair(tmp_path / "scraper.crt", tmp_path / "scraper.key")
-        authority.issue(pair, "prometheus")
+        authority.issue(pair, name, organizations=groups)
         context.load_cert_chain(pair.cert_file, pair.key_file)
     return context
 
@@ -102,3 +102,12 @@ async def test_a_wrong_address_is_named(hub, address):
     with pytest.raises(ConfigError, match=r"metrics\.address"):
         async with MetricsServer(MetricsSettings(address), hub):
             pass
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"), [("system:node:edge-1", ("system:nodes",)), ("system:node:edge-1", ())]
+)
+async def test_a_node_reads_nothing_of_the_others(hub, authority, tmp_path, name, groups):
+    async with MetricsServer(MetricsSettings("127.0.0.1:0"), hub) as server:
+        text = await scrape(server, client_tls(authority, tmp_path, name=name, groups=groups))
+    assert text == "certificates of nodes open the hub's port only\n"

@@ -144,3 +144,26 @@ def _lease_moves(kubectl):
     before = kubectl.get(*lease)["spec"]["renewTime"]
     time.sleep(1.5)
     return kubectl.get(*lease)["spec"]["renewTime"] != before
+
+
+def test_a_gateway_in_wrong_hands_is_thrown_out_and_let_in_again(parts):
+    wait_until("the edge is connected", lambda: _lease_moves(parts.kubectl), 40)
+    assert _edge(parts, "node", "revoke", "Edge_1") == (
+        2,
+        "kubectl-edge: 'Edge_1' is not a possible name of a node\n",
+    )
+    status, said = _edge(parts, "node", "revoke", "edge-1")
+    assert (status, said.splitlines()[0].endswith("its connection ends now")) == (0, True)
+    wait_until("it is told", lambda: "FORBIDDEN: certificates of node" in parts.log("edge-1"))
+    wait_until("it is not heard of", lambda: parts.kubectl.node_ready("edge-1") != "True", 40)
+    wait_until("it is refused", lambda: "PERMISSION_DENIED: certif" in parts.log("edge-1"), 40)
+
+    assert _edge(parts, "node", "admit", "edge-1")[0] == 0
+    wait_until("it is back", lambda: parts.kubectl.node_ready("edge-1") == "True", 60)
+
+
+def _edge(parts, *args):
+    command = [sys.executable, "-m", "armadillo.kubectl_edge"]
+    command += ["--kubeconfig", str(parts.plan.kubeconfig), *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr

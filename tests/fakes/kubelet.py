@@ -107,8 +107,11 @@ class FakeKubelet:
                 ("X-Stream-Protocol-Version", protocol),
             ],
         )
-        with contextlib.suppress(ConnectionError):
-            await SpdyServer(pipe, request.query, self.sizes).serve(action)
+        try:
+            with contextlib.suppress(ConnectionError):
+                await SpdyServer(pipe, request.query, self.sizes).serve(action)
+        finally:
+            pipe.writer.close()
         return Hijacked()
 
     async def _by_websocket(self, request):

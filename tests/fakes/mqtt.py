@@ -7,12 +7,13 @@ import contextlib
 import json
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import aiomqtt
 
+from edgecore.eventbus._packets_py import encode_publishes
 from edgecore.eventbus.broker import EmbeddedBroker
 from edgecore.settings import BrokerSettings
 
@@ -85,12 +86,27 @@ def settings_for(kind: str, port: int) -> BrokerSettings:
     return BrokerSettings(url=f"mqtt://127.0.0.1:{port}", reconnect_max_s=0.2)
 
 
+async def flood(port: int, messages: Sequence[tuple[str, bytes]], *, name: bytes = b"f") -> None:
+    """Publish at QoS 1 as fast as the broker takes it, as a device of MQTT 3.1.1; return when it has taken all."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = b"\x00\x04MQTT\x04\x02\x00\x00" + len(name).to_bytes(2, "big") + name
+    writer.write(b"\x10" + bytes([len(body)]) + body)
+    assert await reader.readexactly(4) == b"\x20\x02\x00\x00"
+    for start in range(0, len(messages), 500):
+        part = messages[start : start + 500]
+        writer.write(encode_publishes(part, range(1, len(part) + 1), modern=False))
+        await reader.readexactly(4 * len(part))
+    writer.close()
+    await writer.wait_closed()
+
+
 class LeafDevice:
     """A device on MQTT: asks, and collects what it is told."""
 
     def __init__(self, port: int, device_id: str, *, node: str = "edge-1") -> None:
         self.prefix = f"$hw/events/device/{device_id}"
         self.node_prefix = f"$hw/events/node/{node}"
+        self.port = port
         self._client = aiomqtt.Client("127.0.0.1", port)
 
     async def __aenter__(self) -> Self:

@@ -54,21 +54,33 @@ class FakeRegistry:
             self._server.server_close()
             thread.join()
 
-    def put(self, repository, tag="1", command=("sh",)):
-        """Make a busybox image; return its reference."""
+    def put(self, repository, tag="1", command=("sh",), **config):
+        """Make a busybox image, its config changed by `config` (Entrypoint, Cmd, User …); return its reference."""
         name = f"{self.host}/{repository}:{tag}"
         archive = self._folder / "image.tar"
         write_archive(archive, [LocalImage(name, command, ("sh", "sleep", "cat"))])
         with tarfile.open(archive) as tar:
             for member in tar.getmembers():
                 if member.name.startswith("blobs/"):
-                    content = tar.extractfile(member).read()
-                    self.blobs["sha256:" + hashlib.sha256(content).hexdigest()] = content
+                    self._keep(tar.extractfile(member).read())
             index = json.load(tar.extractfile("index.json"))
-        digest = index["manifests"][0]["digest"]
+        digest = self._configured(index["manifests"][0]["digest"], config)
         for reference in (tag, digest):
             self.manifests[repository, reference] = self.blobs[digest]
         return name
+
+    def _keep(self, content):
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        self.blobs[digest] = content
+        return digest
+
+    def _configured(self, digest, changes):
+        manifest = json.loads(self.blobs[digest])
+        image = json.loads(self.blobs[manifest["config"]["digest"]])
+        image["config"] |= changes
+        body = json.dumps(image).encode()
+        manifest["config"] |= {"digest": self._keep(body), "size": len(body)}
+        return self._keep(json.dumps(manifest).encode())
 
     def answer(self, request, *, body):
         if self.broken:

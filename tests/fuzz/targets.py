@@ -43,6 +43,7 @@ from edgecore.edged.spec.podspec import PodSpecError, decode_identity, decode_po
 from edgecore.edged.volumes.claims import VOLUME, Held, resolve, volume_key
 from edgecore.edged.volumes.errors import VolumeError
 from edgecore.eventbus import payloads, topics
+from edgecore.eventbus.packet_rules import PacketError
 from edgecore.settings import EdgeSettings
 from kubecore.errors import ApiStatusError
 from kubecore.kinds.registry import Registry
@@ -88,6 +89,7 @@ from tests.kubecore.samples import device_crd, make_pod
 
 Target = Callable[[bytes], None]
 TWINS = ("synccore._codec", "synccore._codec_py")
+PACKET_TWINS = ("edgecore.eventbus._packets", "edgecore.eventbus._packets_py")
 KEY = ObjectKey("Pod", "default", "web")
 
 
@@ -198,6 +200,21 @@ def mqtt(raw: bytes) -> None:
             _merge(decoded.readings)
         elif isinstance(decoded, payloads.StateUpdate):
             merge_state(Twin("u"), decoded.state, 1)
+
+
+def packets(raw: bytes) -> None:
+    """What a broker sends, after a byte that chooses MQTT 5: both twins agree, and messages survive encoding."""
+    modern, buf = raw[:1] == b"\x05", raw[1:]
+    split = [_packets_of(twin, buf, modern=modern) for twin in twins(PACKET_TWINS)]
+    demand(split[0] == split[-1], "the twins disagree")
+    if isinstance(split[0][0], list):
+        messages = [(topic, payload) for topic, payload, _ in split[0][0]]
+        ids = [packet_id or 1 for _, _, packet_id in split[0][0]]
+        for twin in twins(PACKET_TWINS):
+            encoded = twin.encode_publishes(messages, ids, modern=modern)
+            again = _packets_of(twin, encoded, modern=modern)[0]
+            same = [(*m, i) for m, i in zip(messages, ids, strict=True)]
+            demand(again == same, "a message does not survive encoding")
 
 
 def pod(raw: bytes) -> None:
@@ -351,6 +368,7 @@ TARGETS: dict[str, Target] = {
         wire_to_cloud,
         wire_to_edge,
         mqtt,
+        packets,
         pod,
         claim,
         device,
@@ -397,10 +415,10 @@ MODEL = DeviceModel(
 
 
 @cache
-def twins() -> list[Any]:
-    """Return both twins of the codec; only the Python one where the other was not built."""
+def twins(names: tuple[str, ...] = TWINS) -> list[Any]:
+    """Return both twins of a codec; only the Python one where the other was not built."""
     found = []
-    for name in TWINS:
+    for name in names:
         with suppress(ModuleNotFoundError):
             found.append(import_module(name))
     return found
@@ -410,6 +428,13 @@ def _outcome(twin: Any, call: str, *arguments: object) -> object:
     try:
         return getattr(twin, call)(*arguments)
     except FrameError as exc:
+        return exc.reason, exc.offset
+
+
+def _packets_of(twin: Any, buf: bytes, *, modern: bool) -> Any:
+    try:
+        return twin.split_packets(buf, modern=modern)
+    except PacketError as exc:
         return exc.reason, exc.offset
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from devicemodels.pb import dmi_pb2 as pb
 from devicemodels.pb import dmi_pb2_grpc, readings_pb2, readings_pb2_grpc
+from edgecore import metrics
 from edgecore.devicetwin.twins import DeviceTwin
 from edgecore.dmi.server import DmiServer
 from edgecore.dmi.supervisor import MapperProcesses
@@ -302,9 +303,13 @@ async def test_a_stream_takes_what_it_may_and_names_what_it_may_not(tmp_path):
         call = readings_pb2_grpc.ReadingServiceStub(channel).Stream()
         named = [readings_pb2.Series(device=ID, property=p) for p in ("speed", "flow")]
         numbers = [1.0, 2.5, 101.0, 7.0]
-        await call.write(batch([0, 1, 0, 0], numbers, named))
+        before = metrics.overtaken.values[()]
+        message = batch([0, 1, 0, 0], numbers, named)
+        message.overtaken = 5
+        await call.write(message)
         answer = await call.read()
         assert (answer.taken, answer.refused) == (3, 1)
+        assert metrics.overtaken.values[()] - before == 5
         assert "more than the maximum" in answer.reason
         await site.until(lambda s: reported("7")(s) and reported("2.5", "flow")(s))
         await call.write(batch([2], [1.0], []))

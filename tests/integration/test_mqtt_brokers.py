@@ -5,13 +5,17 @@ import logging
 
 import aiomqtt
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from edgecore.eventbus.broker import EmbeddedBroker
 from edgecore.eventbus.bus import EventBus
+from edgecore.eventbus.inbox import CROWDED_BYTES
 from edgecore.settings import BrokerSettings
 from tests.fakes.mqtt import (
     broker,
     embedded,
+    flood,
     free_port,
     mosquitto,
     settings_for,
@@ -91,6 +95,69 @@ async def test_a_message_that_was_not_acknowledged_comes_again(tmp_path):
                 again += (await bus.receive()).messages
             assert [message.payload for message in again] == [b"lost"]
             taken[1].acknowledge()  # of the connection that is gone: nothing happens
+
+
+async def test_a_device_of_mqtt_5_may_say_more_than_we_read(tmp_path):
+    port = free_port()
+    more = Properties(PacketTypes.PUBLISH)
+    more.ContentType, more.UserProperty = "application/json", ("by", "x" * 200)
+    async with mosquitto(port, tmp_path), Running(settings_for("mosquitto", port)) as bus:
+        assert (await bus.receive()).connected
+        async with aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+            for qos in (0, 1, 2):
+                await client.publish(TOPIC, b"%d" % qos, qos=qos, properties=more)
+        taken = []
+        while len(taken) < 3:
+            taken += (await bus.receive()).messages
+        assert [(m.topic, m.payload) for m in taken] == [
+            (TOPIC, b"0"),
+            (TOPIC, b"1"),
+            (TOPIC, b"2"),
+        ]
+        assert [bool(m.message_id) for m in taken] == [False, True, True]
+
+
+async def test_what_nobody_takes_waits_at_the_broker_and_nothing_is_lost(tmp_path):
+    port, count = free_port(), 3 * (CROWDED_BYTES >> 12)
+    limits = ("allow_anonymous true", "max_queued_messages 0", "max_inflight_messages 0")
+    async with (
+        mosquitto(port, tmp_path, *limits),
+        Running(settings_for("mosquitto", port)) as bus,
+    ):
+        assert (await bus.receive()).connected
+        devices = [f"$hw/events/device/n/d{number}/values" for number in range(10)]
+        await flood(port, [(devices[n % 10], b"%d " % n + bytes(4096)) for n in range(count)])
+        taken = []
+        while len(taken) < count:
+            messages = (await bus.receive(100)).messages
+            taken += [int(message.payload.partition(b" ")[0]) for message in messages]
+            for message in messages:
+                message.acknowledge()
+            assert bus.waiting_bytes < 2 * CROWDED_BYTES
+        assert sorted(taken) == list(range(count))
+
+
+async def test_a_broker_that_sends_no_mqtt_is_left_and_what_it_sent_is_said(caplog):
+    connected = asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.read(1024)
+        writer.write(b"\x20\x03\x00\x00\x00")
+        subscribe = await reader.read(1024)
+        writer.write(b"\x90\x08" + subscribe[3:5] + b"\x00\x01\x01\x01\x01\x01")
+        await connected.wait()
+        writer.write(b"\x36\x00")
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with caplog.at_level(logging.WARNING):
+        async with server, Running(settings_for("mosquitto", port)) as bus:
+            assert (await bus.receive()).connected
+            connected.set()
+            while not any("a QoS that was not asked for" in r.getMessage() for r in caplog.records):
+                await asyncio.sleep(0.01)
 
 
 async def test_user_and_password_are_used_and_a_refusal_is_said(tmp_path, caplog):

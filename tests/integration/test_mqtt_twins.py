@@ -14,7 +14,7 @@ from edgecore.metamanager.store import MetaStore
 from edgecore.records import Commit
 from synccore.messages import Lane
 from tests.fakes.devices import LAMP_KEY, MODEL, lamp, tombstone, upsert
-from tests.fakes.mqtt import LeafDevice, broker, free_port, report, settings_for
+from tests.fakes.mqtt import LeafDevice, broker, flood, free_port, report, settings_for
 from tests.fakes.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(20)
@@ -220,6 +220,20 @@ async def test_a_flood_is_coalesced_into_few_commits_and_its_end_is_right(kind, 
             pass
         commits, took_s = store.transaction_count - before, time.monotonic() - started
         assert commits <= took_s / 0.05 + 2
+        await until(store, state="online", brightness=str((count - 1) % 101))
+
+
+@pytest.mark.timeout(60)
+async def test_each_of_many_updates_that_come_at_once_has_an_answer_of_its_own(tmp_path):
+    count = 900
+    async with site("mosquitto", tmp_path, MODEL, lamp()) as (store, device):
+        updates = [report(str(number), brightness=str(number % 101)) for number in range(count)]
+        topic = f"{device.prefix}/twin/update"
+        await flood(device.port, [(topic, json.dumps(update).encode()) for update in updates])
+        answers = [await device.told("twin/update/result") for _ in range(count)]
+        assert [answer["event_id"] for answer in answers] == [str(n) for n in range(count)]
+        values = [answer["twin"]["brightness"]["actual"]["value"] for answer in answers]
+        assert values == [str(number % 101) for number in range(count)]
         await until(store, state="online", brightness=str((count - 1) % 101))
 
 

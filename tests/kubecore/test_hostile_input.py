@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kubecore.kinds.registry import Registry
@@ -150,6 +150,7 @@ def test_any_crd_is_taken_or_refused(value, place):
 
 @settings(max_examples=200, deadline=None)
 @given(ANY, st.sampled_from([JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH]))
+@example({"$retainKeys": [[]]}, STRATEGIC_PATCH)
 @pytest.mark.timeout(20)
 def test_any_patch_is_applied_or_refused(patch, kind):
     pods = REGISTRY.find("", "v1", "pods")

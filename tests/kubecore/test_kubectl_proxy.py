@@ -28,6 +28,13 @@ async def answer(request):
         return socket
     if request.path == "/away":
         raise web.HTTPFound("/login?x=1")
+    if request.path == "/page.html":
+        page = web.Response(text="<a href='/there'>ä</a>" * 500, content_type="text/html")
+        if "gzip" in request.headers["Accept-Encoding"]:
+            page.enable_compression(web.ContentCoding.gzip)
+        return page
+    if request.path == "/large.html":
+        return web.Response(text="<a href='/there'></a>" * 300_000, content_type="text/html")
     if request.path == "/upload":
         size = 0
         async for chunk in request.content.iter_any():
@@ -155,6 +162,14 @@ async def test_bodies_of_any_size_and_every_verb_go_through(admin, pod):
         assert (status, seen["method"], seen["authorized"]) == (200, method, False)
     status, _ = await admin("HEAD", f"{pod}/x")
     assert status == 200
+
+
+async def test_links_in_pages_lead_back_through_the_proxy(admin, pod):
+    for encoding in ("identity", "gzip, br"):
+        status, page = await admin.get(f"{pod}/page.html", Accept_Encoding=encoding)
+        assert (status, page) == (200, f"<a href='{pod}/there'>ä</a>" * 500)
+    status, page = await admin.get(f"{pod}/large.html")
+    assert (status, page) == (200, "<a href='/there'></a>" * 300_000)
 
 
 async def test_a_websocket_and_its_refusal_are_passed_on(admin, service):

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+from array import array
 
 import grpc
 import pytest
 
 from devicemodels.pb import dmi_pb2 as pb
-from devicemodels.pb import dmi_pb2_grpc
+from devicemodels.pb import dmi_pb2_grpc, readings_pb2, readings_pb2_grpc
 from mappers.sdk.edge import EdgeClient, Identity
+from mappers.sdk.outbox import MAX_WAITING
 from tests.fakes.waiting import eventually
 
 pytestmark = pytest.mark.timeout(90)
@@ -42,8 +44,10 @@ class Manager(dmi_pb2_grpc.DeviceManagerServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def serving(manager, socket):
+async def serving(manager, socket, readings=None):
     server = grpc.aio.server()
+    if readings is not None:
+        readings_pb2_grpc.add_ReadingServiceServicer_to_server(readings, server)
     dmi_pb2_grpc.add_DeviceManagerServiceServicer_to_server(manager, server)
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
@@ -102,3 +106,36 @@ async def test_a_device_that_is_forgotten_is_not_told_of(tmp_path):
         async with serving(manager, tmp_path / "s"):
             await eventually(lambda: manager.states == ["online"])
     assert manager.observed == []
+
+
+class Readings(readings_pb2_grpc.ReadingServiceServicer):
+    """edgecore's stream of readings: answers a batch once it may."""
+
+    def __init__(self):
+        self.batches, self.go = [], asyncio.Event()
+
+    async def Stream(self, batches, _context):  # noqa: N802
+        async for batch in batches:
+            await self.go.wait()
+            self.batches.append(batch)
+            yield readings_pb2.BatchTaken(taken=len(batch.series) // 4)
+
+
+async def test_readings_that_were_given_up_are_said_and_told_to_the_agent(tmp_path, caplog):
+    caplog.set_level("INFO")
+    manager, readings = Manager(), Readings()
+    async with serving(manager, tmp_path / "s", readings), client_of(tmp_path / "s") as client:
+        for number in range(3 * MAX_WAITING):
+            client.read(ID, f"p{number % 2}", float(number))
+        given_up = client.outbox.overtaken_count
+        assert given_up > MAX_WAITING
+        readings.go.set()
+        await eventually(lambda: not client.outbox)
+        await eventually(lambda: "works again" in caplog.text)
+        told = [n for batch in readings.batches for n in array("d", batch.numbers)]
+        assert told[-1] == 3 * MAX_WAITING - 1
+        assert sum(batch.overtaken for batch in readings.batches) == given_up
+        assert len(told) + given_up == 3 * MAX_WAITING
+        assert client.outbox.untold_count == 0
+    behind = [r for r in caplog.records if "does not keep up" in r.getMessage()]
+    assert [r.levelname for r in behind] == ["WARNING", "INFO"]

@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicemodels.dmi import MappedProperty, pack_config, unpack_config
+from devicemodels.objects import ModelProperty
+from devicemodels.values import DeviceModelError
 from mappers.sdk import PointFault
 from mappers.sdk.jsonpath import pick, steps_of
-from mappers.sdk.outbox import MAX_WAITING, BatchWriter, Outbox
+from mappers.sdk.outbox import MAX_BATCH_BYTES, MAX_WAITING, BatchWriter, Outbox, Reading
 from mappers.sdk.schedule import Schedule
 from mappers.sdk.transforms import Transform, apply, from_words, to_words, undo, words_of
+from mappers.sdk.values import reading_of, text_of
 
 
 @given(st.integers(0, 255), st.sampled_from([0xFF, 0xF0, 0x3C]), st.integers(0, 0xFFFF))
@@ -126,11 +129,85 @@ def test_an_outbox_that_is_full_keeps_the_newest_of_each_property_and_counts_the
     assert not outbox
 
 
+def taken(outbox):
+    while outbox.reading_count:
+        yield outbox.take_readings()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"), st.one_of(st.floats(allow_nan=False), st.text(max_size=3))
+        ),
+        max_size=40,
+    )
+)
+def test_a_message_has_numbers_or_texts_and_each_property_keeps_its_order(rows):
+    outbox = Outbox()
+    for number, (prop, value) in enumerate(rows):
+        outbox.read("d/1", prop, value, number)
+    batches = list(taken(outbox))
+    assert all(len({type(row.value) for row in batch}) == 1 for batch in batches)
+    found = [(row.property, row.value) for batch in batches for row in batch]
+    for prop in "abc":
+        assert [f for f in found if f[0] == prop] == [r for r in rows if r[0] == prop]
+
+
+def test_long_texts_are_told_in_messages_of_bounded_size():
+    outbox = Outbox()
+    for number in range(100):
+        outbox.read("d/1", "p", "x" * 65_000, number)
+    batches = list(taken(outbox))
+    assert [row.time_ms for batch in batches for row in batch] == list(range(100))
+    assert max(map(len, batches)) * 65_000 <= MAX_BATCH_BYTES
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("INT", 7, 7.0),
+        ("INT", 7.0, 7.0),
+        ("INT", (1 << 53) + 1, str((1 << 53) + 1)),  # a 64-bit float does not have it
+        ("DOUBLE", 7, 7.0),
+        ("DOUBLE", 0.1, 0.1),
+        ("DOUBLE", 1e300, "1e+300"),
+        ("FLOAT", -0.5, -0.5),
+        ("BOOLEAN", True, "true"),
+        ("STRING", 7, "7"),
+        ("DOUBLE", "0.10", "0.10"),  # a text is told as the driver says it
+    ],
+)
+def test_numbers_are_told_as_numbers_where_the_model_has_them(kind, value, told):
+    prop = ModelProperty(name="p", type=kind)
+    found = reading_of("d/1", prop, value)
+    assert (type(found), found) == (type(told), told)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("INT", 101), ("INT", -1), ("INT", 7.5), ("DOUBLE", 100.5), ("DOUBLE", float("nan")),
+        ("DOUBLE", float("inf")), ("FLOAT", 1e39), ("INT", 1 << 80), ("INT", True),
+    ],
+)  # fmt: skip
+def test_a_number_that_the_model_does_not_take_is_refused_as_its_text_is(kind, value):
+    prop = ModelProperty(name="p", type=kind, minimum="0", maximum="100", unit="C")
+    with pytest.raises(DeviceModelError) as by_number:
+        reading_of("d/1", prop, value)
+    with pytest.raises(DeviceModelError) as by_text:
+        text_of("d/1", prop, value)
+    assert str(by_number.value) == str(by_text.value)
+
+
 def test_a_series_is_named_once_in_a_stream():
     writer = BatchWriter()
-    first = writer.encode([("d", "a", 1, "x"), ("d", "b", 2, "y"), ("d", "a", 3, "z")])
-    second = writer.encode([("d", "b", 4, "x"), ("d", "c", 5, "y")])
+    first = writer.encode(
+        [Reading("d", "a", 1, "x"), Reading("d", "b", 2, "y"), Reading("d", "a", 3, "z")]
+    )
+    second = writer.encode([Reading("d", "b", 4, 0.5), Reading("d", "c", 5, 1.5)])
     assert [(s.device, s.property) for s in first.named] == [("d", "a"), ("d", "b")]
     assert struct.unpack("<3I", first.series) == (0, 1, 0)
+    assert (list(first.texts), first.numbers) == (["x", "y", "z"], b"")
     assert [s.property for s in second.named] == ["c"]
     assert struct.unpack("<2I", second.series) == (1, 2)
+    assert (struct.unpack("<2d", second.numbers), list(second.texts)) == ((0.5, 1.5), [])

@@ -36,6 +36,7 @@ class Cloud:
             self.informers,
             client,
             backoff_s=(0.001, 0.01),
+            overwritten=self.controller.status_overwritten,
             endpoint_of=self.endpoints.get,
         )
 

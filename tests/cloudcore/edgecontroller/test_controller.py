@@ -5,7 +5,7 @@ import json
 
 from cloudcore.edgecontroller import controller
 from synccore.index import record_version
-from synccore.messages import ObjectKey
+from synccore.messages import Delta, ObjectKey, Op
 from tests.cloudcore.edgecontroller.conftest import running_cloud
 from tests.fakes.kubeapi import Fault, until
 
@@ -288,6 +288,36 @@ async def test_a_node_that_called_itself_not_ready_is_asked_once_it_is_ready_aga
         assert Session(cloud).given_up == 0
         api.put("nodes", node)
         await until(lambda number=number: session.given_up == number)
+
+
+async def test_a_node_whose_pods_status_somebody_else_wrote_over_is_asked_and_not_in_a_storm(
+    api, cloud
+):
+    api.put("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge-1"}})
+    made = api.put("pods", pod("web", "edge-1"))
+    session = Session(cloud)
+    await session.holds("Pod web")
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    uid = made["metadata"]["uid"]
+    delta = Delta(Op.UPSERT, made_key(made), uid, 1, body=json.dumps({"status": status}).encode())
+    for wanted in (1, 1):  # the second time within RESTORE_S is put off
+        await cloud.reports.write("edge-1", delta)
+        written = api.get("pods", "default", "web")
+        await until(lambda w=written: shown(cloud, made) == w["metadata"]["resourceVersion"])
+        assert session.given_up <= 1
+        written["status"]["conditions"][0]["status"] = "False"
+        changed = api.put("pods", written)
+        await until(lambda c=changed: shown(cloud, made) == c["metadata"]["resourceVersion"])
+        assert session.given_up == wanted
+    assert cloud.controller._restoring == {"edge-1": True}
+
+
+def made_key(made):
+    return ObjectKey("Pod", made["metadata"]["namespace"], made["metadata"]["name"])
+
+
+def shown(cloud, made):
+    return cloud.controller._pods.get(made_key(made)).resource_version
 
 
 async def test_a_node_that_falls_silent_while_it_is_not_ready_is_asked_at_once(api, cloud):

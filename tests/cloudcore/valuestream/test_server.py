@@ -231,6 +231,25 @@ async def test_a_reader_that_is_too_slow_is_told_how_much_it_missed_of_what_it_m
     assert all(batch.missed == 0 for batches in rest for batch in batches)
 
 
+async def test_a_program_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed(tmp_path):
+    async with site(tmp_path) as made, made.stub("ann") as idle, made.stub("ann") as quick:
+        made.reviews.allowed.add(("ann", "watch", "default", "lamp-01"))
+        request = values_pb2.WatchRequest(devices=[LAMP])
+        slow, fast = idle.Watch(request), quick.Watch(request)
+        await asyncio.gather(slow.initial_metadata(), fast.initial_metadata())
+        block, block_count, fast_count = readings(*["x" * 1000] * 500), 100, 0
+        for _ in range(block_count):  # 50 MB: more than gRPC and the server hold for one
+            await made.fanout.take(ORIGIN, block)
+            fast_count += 500
+            while fast_count:
+                fast_count -= len((await fast.read()).values)
+        slow_count = missed_count = 0
+        while slow_count + missed_count < 500 * block_count:
+            batch = await slow.read()
+            slow_count, missed_count = slow_count + len(batch.values), missed_count + batch.missed
+        assert (slow_count + missed_count, missed_count > 0) == (500 * block_count, True)
+
+
 async def test_no_message_is_larger_than_a_reader_takes():
     reader = Subscription(Wanted([LAMP]))
     await reader.take(ORIGIN, readings(*["\u20ac" * 340] * 20_000))

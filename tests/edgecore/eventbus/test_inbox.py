@@ -7,7 +7,15 @@ import logging
 import pytest
 
 from edgecore.eventbus.coalescing import coalesce
-from edgecore.eventbus.inbox import MAX_BYTES, MAX_MESSAGES, MAX_OF_SOURCE, Inbound, Inbox
+from edgecore.eventbus.inbox import (
+    CROWDED_BYTES,
+    CROWDED_MESSAGES,
+    MAX_BYTES,
+    MAX_MESSAGES,
+    MAX_OF_SOURCE,
+    Inbound,
+    Inbox,
+)
 
 
 async def test_messages_come_out_in_order_and_in_batches():
@@ -34,6 +42,32 @@ async def test_a_full_inbox_drops_the_newest_counts_it_and_says_it_once(payload,
     assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]
     inbox.put(Inbound("again", payload))
     assert (await inbox.take(1)).messages[0].topic == "again"
+
+
+async def test_who_sends_waits_while_it_is_crowded_and_goes_on_when_half_is_done():
+    inbox, told = Inbox(), []
+    inbox.on_room(lambda: told.append(inbox.crowded))
+    devices = [f"$hw/events/device/n/d{number}/values" for number in range(20)]
+    for number in range(CROWDED_MESSAGES):
+        assert not inbox.crowded
+        inbox.put(Inbound(devices[number % 20], b""))
+    assert inbox.crowded
+    await inbox.take(CROWDED_MESSAGES // 2 - 1)
+    assert told == []
+    await inbox.take(1)
+    assert told == [False]
+    inbox.put(Inbound("t", bytes(CROWDED_BYTES)))
+    assert inbox.crowded
+
+
+async def test_of_many_devices_each_has_its_share():
+    inbox = Inbox()
+    devices = [f"$hw/events/device/n/d{number}/values" for number in range(10)]
+    for number in range(5000):
+        inbox.put(Inbound(devices[number % 10], b""))
+    for _ in range(4):
+        taken = [m.topic for m in (await inbox.take(512)).messages]
+        assert {taken.count(topic) for topic in devices} == {51, 52}
 
 
 async def test_a_new_connection_wakes_whoever_waits():

@@ -337,6 +337,8 @@ def test_a_pod_may_not_change_into_another(change, cause):
             {"data": {"a b": ""}},
             'data[a b]: Invalid value: "a b": a valid config key',
         ),
+        ("configmaps", "", {"data": {"": "x"}}, 'data[]: Invalid value: "": a valid config key'),
+        ("secrets", "", {"data": {"": "eA=="}}, 'data[]: Invalid value: "": a valid config key'),
         (
             "configmaps",
             "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp import WSServerHandshakeError
 
 from tests.fakes.kubelet import V4, FakeKubelet
 from tests.kubecore.samples import make_pod
@@ -79,6 +80,32 @@ async def test_the_older_websocket_protocol_is_passed_through(server, admin, kub
     assert kubelet.asked == ["/exec/default/web/c?command=echo&command=hi&output=1&error=1"]
 
 
+@pytest.mark.parametrize(
+    ("protocols", "sent"),
+    [
+        ((), [b"", b"one\ntwo\n"]),
+        (("binary.k8s.io",), [b"", b"one\ntwo\n"]),
+        (("base64.binary.k8s.io",), ["", "b25lCnR3bwo="]),
+    ],
+)
+async def test_a_log_comes_over_a_websocket_as_messages(server, admin, kubelet, protocols, sent):
+    await start_pod(admin, kubelet.node())
+    url = f"{server.base}{PODS}/web/log?container=c"
+    async with admin.session.ws_connect(url, protocols=protocols) as socket:
+        assert socket.protocol == (protocols[0] if protocols else None)
+        assert [message.data async for message in socket] == sent
+    assert kubelet.asked == ["/containerLogs/default/web/c"]
+
+
+async def test_a_kubelets_refusal_of_a_log_reaches_a_websocket_client_before_it_is_one(
+    server, admin, kubelet
+):
+    await start_pod(admin, kubelet.node(), "web", "waiting")
+    with pytest.raises(WSServerHandshakeError) as caught:
+        await admin.session.ws_connect(f"{server.base}{PODS}/web/log")
+    assert caught.value.status == 400
+
+
 async def test_the_kubelets_own_paths_are_proxied_and_redirects_are_not_followed(admin, kubelet):
     await admin.post("/api/v1/nodes", kubelet.node())
     status, text = await admin.get("/api/v1/nodes/n1/proxy/stats/summary?only_cpu=true")
@@ -89,6 +116,17 @@ async def test_the_kubelets_own_paths_are_proxied_and_redirects_are_not_followed
         f"{admin.base}/api/v1/nodes/n1/proxy/redirect", allow_redirects=False
     ) as answer:
         assert answer.status == 302
+
+
+async def test_an_upgrade_goes_through_the_nodes_proxy(server, admin, kubelet):
+    await start_pod(admin, kubelet.node())
+    path = "/exec/default/web/c?command=echo&command=hi&output=1"
+    url = f"{server.base}/api/v1/nodes/n1/proxy{path}"
+    async with admin.session.ws_connect(url, protocols=[V4]) as socket:
+        assert await socket.receive_bytes() == b"\1hi\n"
+    status, body = await admin.get("/api/v1/nodes/n1:1/proxy/pods")
+    assert (status, "only the kubelet's port" in body["message"]) == (400, True)
+    assert (await admin.get(f"/api/v1/nodes/n1:{kubelet.port}/proxy/pods"))[0] == 200
 
 
 async def test_streams_have_rights_of_their_own(server, admin, kubelet):

@@ -1,0 +1,9 @@
+from collections.abc import Sequence
+
+def split_packets(
+    buf: bytes, *, modern: bool
+) -> tuple[list[tuple[str, bytes, int]], list[int], bytes, int]: ...
+def encode_publishes(
+    messages: Sequence[tuple[str, bytes]], packet_ids: Sequence[int], *, modern: bool
+) -> bytes: ...
+def encode_acks(packet_ids: Sequence[int]) -> bytes: ...

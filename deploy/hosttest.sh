@@ -63,7 +63,7 @@ programs() {
 }
 
 image() {
-    stamp=$(cat deploy/hosttest.sh pyproject.toml setup.py synccore/*.pyx | sha256sum)
+    stamp=$(git ls-files -z deploy/hosttest.sh pyproject.toml setup.py "*.pyx" | xargs -0 cat | sha256sum)
     [ "$(cat "$folder/stamp" 2>/dev/null)" != "$stamp" ] || return 0
     mkdir -p "$folder"
     rm -rf "$root" "$folder/disk.img" "$folder/key" "$folder/key.pub"

@@ -114,14 +114,14 @@ class SliceTree:
     def _limits(self, limits: ContainerLimits, pids: int) -> list[Property]:
         quota_us = NO_LIMIT
         if limits.cpu_quota:
-            # Rounded up, or a container with the whole quota would not fit in.
+            # Rounded up, or a container with the whole quota would not fit in. The period stays systemd's, which is
+            # the kernel's and ours too: versions before 242 know no property for it.
             percent = -(-limits.cpu_quota * 1_000_000 // limits.cpu_period // PERCENT_US)
             quota_us = percent * PERCENT_US
         memory = str(limits.memory_bytes or NO_LIMIT)
         return [
             self._share(limits.cpu_shares),
             ("CPUQuotaPerSecUSec", "t", str(quota_us)),
-            ("CPUQuotaPeriodUSec", "t", str(limits.cpu_period)),
             ("MemoryMax" if self._unified else "MemoryLimit", "t", memory),
             ("TasksMax", "t", str(pids or NO_LIMIT)),
         ]

@@ -58,10 +58,9 @@ def test_a_slice_is_started_with_its_limits_and_its_class_weighed(tmp_path):
     tree.ensure(POD, LIMITS, 100)
     (start, name, asked), weighed = systemd.calls
     assert (start, name) == ("StartTransientUnit", POD)
-    assert {n: asked[n] for n in list(asked)[-5:]} == {
+    assert {n: asked[n] for n in list(asked)[-4:]} == {
         "CPUWeight": "20",
         "CPUQuotaPerSecUSec": "260000",  # whole percents, upwards
-        "CPUQuotaPeriodUSec": "100000",
         "MemoryMax": str(64 << 20),
         "TasksMax": "100",
     }

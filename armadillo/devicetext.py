@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from corekit.timestamps import parse_rfc3339
@@ -45,16 +45,24 @@ def twin_rows(device: Json, names: Sequence[str], now_s: float) -> list[tuple[st
     return rows
 
 
-def device_rows(devices: Sequence[Json], now_s: float) -> list[tuple[str, ...]]:
-    """Return a header, then one row for each Device: where it is, how it is, what it has not taken yet."""
+def device_rows(
+    devices: Sequence[Json], now_s: float, seen_ms: Mapping[str, int] | None = None
+) -> list[tuple[str, ...]]:
+    """Return a header, then one row for each Device: where it is, how it is, what it has not taken yet.
+
+    Shapes:  seen_ms: when the value stream has seen devices ("namespace/name") last; their statuses lag behind it.
+    """
     header = ("NAMESPACE", "NAME", "NODE", "STATE", "LAST SEEN", "LAG", "UNSYNCED")
     rows: list[tuple[str, ...]] = [header]
     for device in devices:
         status = _status(device)
         behind = [t for t in status.get("twins") or [] if t.get("phase", "Applied") != "Applied"]
         since = [s for t in behind if (s := _seconds(t.get("since", ""))) is not None]
-        seen = _seconds(status.get("lastOnlineTime", ""))
         meta = device["metadata"]
+        name = f"{meta.get('namespace', '')}/{meta['name']}"
+        told = [_seconds(status.get("lastOnlineTime", ""))]
+        told += [seen_ms[name] / 1000] if seen_ms and name in seen_ms else []
+        seen = max((time_s for time_s in told if time_s is not None), default=None)
         rows.append(
             (
                 meta.get("namespace", ""),

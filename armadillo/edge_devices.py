@@ -15,12 +15,15 @@ import typer
 
 from armadillo.devicetext import FINAL, Outcome, device_rows, outcomes, table, twin_rows
 from armadillo.kubectl import Json, Kubectl, KubectlError
+from armadillo.valueclient import ValueStreamError, find_access, seen
 from devicemodels.objects import ObjectDecodeError, decode_model
 from devicemodels.values import DeviceModelError, parse_desired
 
 REFUSED, USAGE, NO_ANSWER = 1, 2, 3
 # A write that meets another one is tried on what that one left.
 TRIES = 4
+# Namespaces that the value stream is asked about at once.
+MAX_ASKED = 100
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
@@ -48,7 +51,18 @@ def list_devices(
     where = ["--all-namespaces"] if every else within(namespace)
     found = kubectl(context).items("get", "devices.devices.kubeedge.io", *where)
     if not _as_json(output, found):
-        typer.echo(table(device_rows(found, time.time())))
+        seen_ms = _seen(kubectl(context), found) if found else {}
+        typer.echo(table(device_rows(found, time.time(), seen_ms)))
+
+
+def _seen(calls: Kubectl, devices: list[Json]) -> dict[str, int]:
+    """Return when the value stream has seen devices last; nothing if it cannot be asked: the statuses say it too."""
+    spaces = {f"{device['metadata'].get('namespace', '')}/" for device in devices}
+    try:
+        access = find_access(calls, "")
+        return seen(access, sorted(spaces)[:MAX_ASKED]) if access else {}
+    except (ValueStreamError, KubectlError):
+        return {}
 
 
 @twin_app.command("get")
@@ -91,10 +105,10 @@ def set_twin(
         typer.echo(f"{device}: asked for {', '.join(values)}")
         return
     last: list[Outcome] = []
-    for seen in calls.watch(
+    for device_now in calls.watch(
         "get", f"devices.devices.kubeedge.io/{device}", *within(namespace), deadline_s=timeout_s
     ):
-        last = outcomes(seen, list(values), generation)
+        last = outcomes(device_now, list(values), generation)
         if all(outcome.phase in FINAL for outcome in last):
             _conclude(device, values, last)
     for outcome in last:

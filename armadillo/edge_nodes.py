@@ -26,7 +26,12 @@ node_app = typer.Typer(
 
 
 @node_app.command("revoke")
-def revoke(context: typer.Context, node: Node) -> None:
+def revoke(
+    context: typer.Context,
+    node: Node,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Those issued later too.")] = False,
+) -> None:
     """Refuse every certificate that was issued to NODE until now, and cut its connection."""
     _check(node)
     calls = kubectl(context)
@@ -34,8 +39,9 @@ def revoke(context: typer.Context, node: Node) -> None:
         "get", "pods", "--all-namespaces", "--field-selector", f"spec.nodeName={node}"
     )
     now = rfc3339(time.time())
-    _write(calls, {node: now})
-    typer.echo(f"{node}: certificates issued before {now} are revoked; its connection ends now")
+    _write(calls, {node: "*" if every else now})
+    which = "all certificates" if every else f"certificates issued before {now}"
+    typer.echo(f"{node}: {which} are revoked; its connection ends now")
     names = sorted({name for pod in pods for name in secrets_of(pod)})
     if names:
         typer.echo(f"{node} holds these secrets, change them: {', '.join(names)}")

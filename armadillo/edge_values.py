@@ -53,7 +53,7 @@ def watch_twin(
     """Print every value of devices as it is reported, until Ctrl-C."""
     calls = kubectl(context)
     spoken = _printer(output)
-    access = _access(calls, server, ca_file)
+    access = find_stream(calls, server, ca_file)
     names = [f"{_namespace(calls, namespace)}/{device}" for device in devices]
     if access is None:
         typer.echo(
@@ -63,7 +63,7 @@ def watch_twin(
         )
         _watch_status(calls, devices, namespace, spoken)
     try:
-        _watch_on(lambda: _access(calls, server, ca_file) or access, names, spoken)
+        _watch_on(lambda: find_stream(calls, server, ca_file) or access, names, spoken)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
@@ -84,7 +84,7 @@ def show_history(
 ) -> None:
     """Print the values of a property that are kept, oldest first. Its `history.keepSeconds` says for how long."""
     calls, span_s, spoken = kubectl(context), parse_span(since, "--since"), _printer(output)
-    access = _access(calls, server, ca_file)
+    access = find_stream(calls, server, ca_file)
     if access is None:
         fail("nothing says where the value stream is: --server HOST:PORT", USAGE)
     since_ms = int((time.time() - span_s) * 1000)
@@ -105,7 +105,7 @@ def show_history(
 
 def text_line(reading: Reading) -> str:
     """Return a value as a line for people."""
-    return f"{_stamp(reading)}  {reading.device}  {reading.property}  {_spoken(reading.value)}"
+    return f"{spoken_time(reading.time_ms)}  {reading.device}  {reading.property}  {_spoken(reading.value)}"
 
 
 def json_line(reading: Reading) -> str:
@@ -146,7 +146,9 @@ def _watch_on(find: Callable[[], Access], names: list[str], spoken: _Printer) ->
 
 def csv_line(reading: Reading) -> str:
     """Return a value as a line of a table, as spreadsheets read it."""
-    return _csv(_stamp(reading), reading.device, reading.property, _spoken(reading.value))
+    return _csv(
+        spoken_time(reading.time_ms), reading.device, reading.property, _spoken(reading.value)
+    )
 
 
 def _csv(*cells: object) -> str:
@@ -155,11 +157,12 @@ def _csv(*cells: object) -> str:
     return line.getvalue()
 
 
-def _stamp(reading: Reading) -> str:
+def spoken_time(time_ms: int) -> str:
+    """Return a time as it stands before a value."""
     try:
-        moment = dt.datetime.fromtimestamp(reading.time_ms / 1000, dt.UTC)
+        moment = dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC)
     except (ValueError, OverflowError, OSError):  # a device may say any time
-        return f"{reading.time_ms}ms"
+        return f"{time_ms}ms"
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
 
 
@@ -188,7 +191,8 @@ def _printer(output: str) -> _Printer:
     return _Printer(output)
 
 
-def _access(calls: Kubectl, server: str, ca_file: str) -> Access | None:
+def find_stream(calls: Kubectl, server: str, ca_file: str) -> Access | None:
+    """Return how to reach the value stream, None if nothing says it; end with status 2 if it cannot be."""
     try:
         access = find_access(calls, server)
         return access._replace(ca=read_pem(ca_file)) if access and ca_file else access

@@ -13,6 +13,7 @@ import typer
 import armadillo.edge_values  # noqa: F401 - registers `twin watch` and `twin history`
 from armadillo.devicetext import table
 from armadillo.edge_devices import device_app, kubectl, twin_app
+from armadillo.edge_messages import watch_messages
 from armadillo.edge_nodes import node_app
 from armadillo.kubectl import Kubectl, KubectlError
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(twin_app, name="twin")
 app.add_typer(device_app, name="device")
+app.command("messages")(watch_messages)
 app.add_typer(node_app, name="node")
 
 

@@ -5,6 +5,7 @@ Where it is: `--server`, else $ARMADILLO_VALUES, else what the kubeconfig's clus
 
 from __future__ import annotations
 
+import contextlib
 import os
 from base64 import b64decode
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from corekit.errors import EdgeError
 # In `clusters[].cluster.extensions`, which kubectl keeps and does not read.
 EXTENSION = "armadillo.edge/values"
 VARIABLE = "ARMADILLO_VALUES"
+# A listing does not wait long for what it can do without.
+SEEN_TIMEOUT_S = 2.0
 
 
 class ValueStreamError(EdgeError):
@@ -46,6 +49,16 @@ class Reading(NamedTuple):
     property: str
     time_ms: int
     value: object
+    missed: int = 0
+
+
+class Message(NamedTuple):
+    """One message of a node; `missed` before it were left out."""
+
+    node: str
+    topic: str
+    time_ms: int
+    payload: bytes
     missed: int = 0
 
 
@@ -89,7 +102,42 @@ def history(
     yield from _read(access, lambda stub: stub.History(request))
 
 
+def seen(access: Access, devices: list[str]) -> dict[str, int]:
+    """Return when devices were heard last, in Unix milliseconds. Raises: ValueStreamError."""
+    from synccore.pb import values_pb2
+
+    with _stub(access) as stub:
+        reply = stub.Seen(values_pb2.SeenRequest(devices=devices), timeout=SEEN_TIMEOUT_S)
+    return {sighting.device: sighting.time_ms for sighting in reply.sightings}
+
+
+def messages(access: Access, nodes: list[str]) -> Iterator[Message]:
+    """Yield messages that are uploaded at nodes, at all if none are named. Raises: ValueStreamError."""
+    from synccore.pb import values_pb2
+
+    with _stub(access) as stub:
+        for batch in stub.Messages(values_pb2.MessagesRequest(nodes=nodes)):
+            missed = batch.missed
+            for m in batch.messages:
+                yield Message(m.node, m.topic, m.time_ms, m.payload, missed)
+                missed = 0
+
+
 def _read(access: Access, call: Any) -> Iterator[Reading]:
+    with _stub(access) as stub:
+        for batch in call(stub):
+            missed = batch.missed
+            for value in batch.values:
+                kind = value.WhichOneof("value")
+                yield Reading(
+                    value.device, value.property, value.time_ms, getattr(value, kind), missed
+                )
+                missed = 0
+
+
+@contextlib.contextmanager
+def _stub(access: Access) -> Iterator[Any]:
+    """Open a channel; what goes wrong on it is a ValueStreamError."""
     import grpc  # late: most commands need none
 
     from synccore.pb import values_pb2_grpc
@@ -103,16 +151,8 @@ def _read(access: Access, call: Any) -> Iterator[Reading]:
             credentials, grpc.access_token_call_credentials(shown.token)
         )
     with grpc.secure_channel(access.server, credentials) as channel:
-        stub = values_pb2_grpc.ValuesStub(channel)  # type: ignore[no-untyped-call]
         try:
-            for batch in call(stub):
-                missed = batch.missed
-                for value in batch.values:
-                    kind = value.WhichOneof("value")
-                    yield Reading(
-                        value.device, value.property, value.time_ms, getattr(value, kind), missed
-                    )
-                    missed = 0
+            yield values_pb2_grpc.ValuesStub(channel)  # type: ignore[no-untyped-call]
         except grpc.RpcError as exc:
             problem = f"values at {access.server}: {exc.details()}"
             # A server that stops cancels its calls.

@@ -59,6 +59,9 @@ class MemoryStore:
             elif (key := self.index.key_of(delta.version)) is not None:
                 self.index.drop(key)
 
+    async def local(self, _owner: str) -> dict[str, bytes]:
+        return {}
+
     async def unsent(self, *_: object) -> list[OutboxRow]:
         return []
 

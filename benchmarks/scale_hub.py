@@ -65,8 +65,11 @@ class View:
 class Source:
     """`RecordSource` of as many equal records as asked for on every node."""
 
-    def ready(self, node: str) -> bool:
+    def ready(self, node: str, horizon: int = 0) -> bool:
         return True
+
+    def horizon(self) -> int:
+        return 0
 
     def __init__(self, nodes: int, records: int) -> None:
         self.indexes = {f"edge-{n}": RecordIndex() for n in range(nodes)}

@@ -41,9 +41,13 @@ class Records:
         self._bodies: dict[ObjectKey, bytes] = {}
         self._changed: Any = lambda _key: None
 
-    def ready(self, _node: str) -> bool:
+    def ready(self, _node: str, _horizon: int = 0) -> bool:
         """Tell that it is."""
         return True
+
+    def horizon(self) -> int:
+        """Return that it has no order of changes."""
+        return 0
 
     def open(self, _node: str, on_change: Any, _on_given_up: Any) -> Records:
         """Return itself."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 from cloudcore.cloudhub.asks import AskRouter
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.server import CloudHub
 from cloudcore.devicecontroller.controller import DeviceController
+from cloudcore.devicecontroller.mirror import StatusMirror, fingerprint
 from cloudcore.edgecontroller import nodefacts, tokens
 from cloudcore.edgecontroller.controller import EdgeController, nodes_informer
 from cloudcore.edgecontroller.reports import NodeApi
@@ -18,18 +20,20 @@ from cloudcore.history.keeper import History
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.informer import Informers
 from cloudcore.kube.kubeconfig import load_endpoint
-from cloudcore.kube.resources import DEVICE_MODELS, DEVICES
+from cloudcore.kube.resources import DEVICE_MODELS, DEVICE_STATUSES, DEVICES
 from cloudcore.metrics import MetricsServer, PrometheusCounters
 from cloudcore.nodeproxy.server import NodeProxy
 from cloudcore.samples import SampleFanout
 from cloudcore.seams import ReportSink
 from cloudcore.settings import CloudSettings
 from cloudcore.valuestream.access import Gate
+from cloudcore.valuestream.messages import MessageBroker, MessageHub
 from cloudcore.valuestream.mqtt import MqttSink
+from cloudcore.valuestream.seen import LastSeen
 from cloudcore.valuestream.server import ValueServer
 from corekit.collector import expect_long_lives
 from corekit.daemon import run_daemon
-from corekit.lifecycle import run_components
+from corekit.lifecycle import Component, run_components
 from synccore.codec import COMPILED
 from synccore.messages import Delta
 
@@ -67,7 +71,18 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             models=informers.of(DEVICE_MODELS),
             nodes=nodes_informer(informers),
         )
-        fanout = SampleFanout()
+        mirrors: list[Component] = []
+        if settings.devices.device_statuses:
+            shrunk = informers.of(DEVICE_STATUSES, shrink=fingerprint)
+            mirrors = [
+                StatusMirror(
+                    client, settings.devices, devices=informers.of(DEVICES), mirrors=shrunk
+                )
+            ]
+        seen = LastSeen(informers.of(DEVICES), time.time)
+        fanout = SampleFanout(seen.note)
+        broker = MessageBroker(settings.mqtt_sink) if settings.mqtt_sink.url else None
+        messages = MessageHub(broker)
         history = History(
             settings.values,
             fanout,
@@ -76,13 +91,21 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             clock=time.time,
         )
         values = ValueServer(
-            settings.values, settings.hub, fanout=fanout, history=history, gate=Gate(client)
+            settings.values,
+            settings.hub,
+            fanout=fanout,
+            history=history,
+            gate=Gate(client),
+            messages=messages,
+            seen=seen,
         )
-        sinks = [MqttSink(settings.mqtt_sink, fanout)] if settings.mqtt_sink.url else []
+        sinks: list[Component] = []
+        if broker:
+            sinks = [MqttSink(settings.mqtt_sink, fanout), broker]
         hub = CloudHub(
             settings.hub,
             source=controller,
-            sink=ReportRouter(reports, devices),
+            sink=ReportRouter(reports, {"Device": devices, messages.KIND: messages}),
             counters=PrometheusCounters(),
             fence=fence,
             samples=fanout,
@@ -102,6 +125,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 informers,
                 controller,
                 devices,
+                *mirrors,
                 history,
                 values,
                 *sinks,
@@ -113,12 +137,11 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
 
 
 class ReportRouter:
-    """`ReportSink` that hands devices to one sink and everything else to the other, which refuses what it must."""
+    """`ReportSink` that hands some kinds to sinks of their own and everything else to one that refuses what it must."""
 
-    def __init__(self, nodes: ReportSink, devices: ReportSink) -> None:
-        self._nodes, self._devices = nodes, devices
+    def __init__(self, nodes: ReportSink, others: Mapping[str, ReportSink]) -> None:
+        self._nodes, self._others = nodes, others
 
     async def write(self, node: str, delta: Delta) -> None:
         """Return when the report is durable or can never be."""
-        sink = self._devices if delta.key.kind == "Device" else self._nodes
-        await sink.write(node, delta)
+        await self._others.get(delta.key.kind, self._nodes).write(node, delta)

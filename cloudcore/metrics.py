@@ -6,10 +6,12 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+from cryptography import x509
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
 from cloudcore.settings import HubSettings, MetricsSettings
@@ -46,10 +48,16 @@ api_requests = Counter("armadillo_api_requests", "Kubernetes API requests.", ["v
 device_writes = Counter(
     "armadillo_device_writes", "Writes of Device status, by what changed.", ["what"]
 )
+device_status_writes = Counter(
+    "armadillo_device_status_object_writes", "Writes of DeviceStatus objects."
+)
 device_write_rate = Gauge(
     "armadillo_device_writes_allowed", "Writes of Device status a second that the API server takes."
 )
 relists = Counter("armadillo_relists", "Complete lists of one resource.", ["resource"])
+certificate_until = Gauge(
+    "armadillo_certificate_expiry_timestamp_seconds", "Until when the hub's certificate is valid."
+)
 watch_restarts = Counter("armadillo_watch_restarts", "Watches started.", ["resource"])
 
 _WAY_AND_LANE = ["direction", "lane"]
@@ -135,6 +143,7 @@ class MetricsServer:
         app = web.Application()
         app.router.add_get("/metrics", _serve)
         # The daemon stops within 10 s, and a scrape takes milliseconds.
+        certificate_until.set(_until_s(Path(self._hub.cert_file)))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._runner = runner
@@ -173,6 +182,15 @@ async def _serve(request: web.Request) -> web.Response:
     ):  # a gateway that is in wrong hands learns nothing of the others
         raise web.HTTPForbidden(text="certificates of nodes open the hub's port only\n")
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _until_s(certificate: Path) -> float:
+    try:
+        return x509.load_pem_x509_certificate(
+            certificate.read_bytes()
+        ).not_valid_after_utc.timestamp()
+    except (OSError, ValueError):  # said, with the file's name, by whoever serves with it
+        return 0.0
 
 
 def _is_node(certificate: Mapping[str, Any]) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import compress
+from typing import cast
 
 from cloudcore import metrics
 from cloudcore.seams import SampleOrigin, SampleSink
-from synccore.series import Readings
+from synccore.series import PRESENCE, Readings
 
 
 class SampleFanout:
@@ -17,8 +20,10 @@ class SampleFanout:
     A subscriber that must not slow the nodes down keeps what it is given and returns at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[Readings], None] = lambda _: None) -> None:
+        """Shapes: note: is given every block first, signs of life included."""
         self._subscribers: list[SampleSink] = []
+        self._note = note
 
     def subscribe(self, subscriber: SampleSink) -> None:
         """Hand `subscriber` every block from now on."""
@@ -29,7 +34,11 @@ class SampleFanout:
         self._subscribers.remove(subscriber)
 
     async def take(self, origin: SampleOrigin, readings: Readings) -> None:
-        """Return when every subscriber has the readings."""
+        """Return when every subscriber has the readings; signs of life are kept from them."""
+        self._note(readings)
+        readings = without_presence(readings)
+        if not len(readings):
+            return
         metrics.sample_blocks.inc()
         metrics.samples.inc(len(readings))
         for subscriber in tuple(self._subscribers):
@@ -90,3 +99,19 @@ def _size_bytes(readings: Readings) -> int:
             for value in readings.values
         )
     return size_bytes
+
+
+def without_presence(readings: Readings) -> Readings:
+    """Return the readings that are values; the same object if all are."""
+    is_value = [name.property != PRESENCE for name in readings.names]
+    if all(is_value):
+        return readings
+    kept = [is_value[place] for place in readings.series]
+    values = readings.values
+    left = compress(values, kept)
+    return Readings(
+        readings.names,
+        array("I", compress(readings.series, kept)),
+        array("q", compress(readings.times, kept)),
+        array("d", cast("Iterable[float]", left)) if isinstance(values, array) else list(left),
+    )

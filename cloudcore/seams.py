@@ -34,10 +34,14 @@ class NodeView(Protocol):
 class RecordSource(Protocol):
     """All nodes' records."""
 
-    def ready(self, node: str) -> bool:
-        """Tell whether the index of `node` can be trusted: every informer has listed once, and what its pods
-        refer to has been fetched. Asking starts what is missing.
+    def ready(self, node: str, horizon: int = 0) -> bool:
+        """Tell whether the index of `node` can be trusted: every informer has listed once, what its pods refer
+        to has been fetched, and nothing is older than what the node was told of, `horizon`, maybe by another
+        cloudcore. Asking starts what is missing.
         """
+
+    def horizon(self) -> int:
+        """Return how far the indexes have come, in the cluster's one order of changes; 0 if it has none."""
 
     def open(
         self,

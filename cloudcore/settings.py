@@ -50,6 +50,8 @@ class DeviceSettings:
     """How device status reaches the Kubernetes API."""
 
     status_interval_s: float = 1.0  # at most one write per device in this time
+    # Whether a DeviceStatus beside each Device repeats its status, as KubeEdge has it: as many writes again.
+    device_statuses: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,12 @@ class ValueSettings:
 
 @dataclass(frozen=True)
 class MqttSinkSettings:
-    """A broker of the operator's that gets every value; who reads there is that broker's business."""
+    """A broker of the operator's that gets every value and message; who reads there is that broker's business."""
 
     url: str = ""  # mqtt[s]://[user:password@]host[:port]; empty: none
     prefix: str = "armadillo/values"  # topic: PREFIX/<namespace>/<name>
+    # Of what programs at the edge upload: PREFIX/<node>/<topic at the edge>
+    messages_prefix: str = "armadillo/messages"
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ class JournalFormatter(logging.Formatter):
 def configure_logging(*, json_lines: bool, level: str) -> None:
     """Send the root logger to standard error in the chosen form; call it once, from `main()`."""
     handler = logging.StreamHandler(sys.stderr)
-    if _is_journal(os.environ.get("JOURNAL_STREAM", ""), sys.stderr.fileno()):
+    journal = os.environ.get("JOURNAL_STREAM", "")
+    if journal and _is_journal(journal, sys.stderr.fileno()):  # not every standard error is a file
         handler.setFormatter(JournalFormatter(json_lines=json_lines))
     else:
         handler.setFormatter(JsonFormatter() if json_lines else HumanFormatter())

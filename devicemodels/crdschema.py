@@ -6,14 +6,14 @@ from typing import Any
 
 from msgspec import inspect
 
-from devicemodels.objects import Device, DeviceModel
+from devicemodels.objects import Kind
 
 Schema = dict[str, Any]
 # KubeEdge keeps what it does not know in a status, and other controllers may write there.
 OPEN_FIELDS = ("status",)
 
 
-def kind_schema(kind: type[Device | DeviceModel]) -> Schema:
+def kind_schema(kind: Kind) -> Schema:
     """Return the openAPIV3Schema of a kind."""
     found = inspect.type_info(kind)
     assert isinstance(found, inspect.StructType)

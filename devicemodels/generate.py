@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from devicemodels.crdschema import Schema, kind_schema, with_required_keys
-from devicemodels.objects import Device, DeviceModel
+from devicemodels.objects import Device, DeviceModel, DeviceStatusObject, Kind
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUP = "devices.kubeedge.io"
@@ -35,7 +35,6 @@ def _column(name: str, path: str, *, kind: str = "string", priority: int = 0) ->
 
 MODEL_COLUMNS = [
     _column("Protocol", ".spec.protocol"),
-    _column("Properties", ".spec.properties[*].name", priority=1),
     _AGE,
 ]
 DEVICE_COLUMNS = [
@@ -50,26 +49,38 @@ DEVICE_COLUMNS = [
 ]
 
 
+MIRROR_COLUMNS = [
+    _column("State", ".status.state"),
+    _column("Last online", ".status.lastOnlineTime", kind="date"),
+    _AGE,
+]
+
+
 def crds() -> dict[str, dict[str, Any]]:
-    """Return both CustomResourceDefinitions by the name of their file."""
+    """Return the CustomResourceDefinitions by the name of their file."""
     return {
-        "devicemodels.yaml": _crd(DeviceModel, "devicemodel", "dm", MODEL_COLUMNS),
-        "devices.yaml": _crd(Device, "device", "dev", DEVICE_COLUMNS, subresources={"status": {}}),
+        "devicemodels.yaml": _crd(DeviceModel, "devicemodels", "dm", MODEL_COLUMNS),
+        "devices.yaml": _crd(Device, "devices", "dev", DEVICE_COLUMNS, subresources={"status": {}}),
+        # No subresource: KubeEdge's programs patch the object itself.
+        "devicestatuses.yaml": _crd(
+            DeviceStatusObject, "devicestatuses", "devstat", MIRROR_COLUMNS
+        ),
     }
 
 
 def _crd(
-    kind: type[Device | DeviceModel],
-    singular: str,
+    kind: Kind,
+    plural: str,
     short: str,
     columns: list[dict[str, Any]],
     **more: Any,
 ) -> dict[str, Any]:
+    name = kind().kind
     names = {
-        "kind": kind.__name__,
-        "listKind": f"{kind.__name__}List",
-        "plural": f"{singular}s",
-        "singular": singular,
+        "kind": name,
+        "listKind": f"{name}List",
+        "plural": plural,
+        "singular": name.lower(),
         "shortNames": [short],
         "categories": ["edge"],
     }
@@ -84,7 +95,7 @@ def _crd(
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{singular}s.{GROUP}"},
+        "metadata": {"name": f"{plural}.{GROUP}"},
         "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
     }
 
@@ -92,9 +103,9 @@ def _crd(
 def reference_page() -> str:
     """Return docs/devices-reference.md."""
     parts = [INTRODUCTION]
-    for kind in (DeviceModel, Device):
+    for kind in (DeviceModel, Device, DeviceStatusObject):
         schema = with_required_keys(kind_schema(kind))
-        parts.append(f"\n## {kind.__name__}\n\n{schema['description']}\n")
+        parts.append(f"\n## {kind().kind}\n\n{schema['description']}\n")
         for part in ("spec", "status"):
             if part in schema["properties"]:
                 parts.append("\n| field | type | limits | |\n|---|---|---|---|\n")

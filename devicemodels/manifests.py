@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-CRD_FILES = ("devicemodels.yaml", "devices.yaml")
+CRD_FILES = ("devicemodels.yaml", "devices.yaml", "devicestatuses.yaml")
 SAMPLE_FILES = ("lamp-model.yaml", "lamp-01.yaml")
 
 
 def crd_documents() -> list[dict[str, Any]]:
-    """Return the CustomResourceDefinitions of DeviceModel and Device."""
+    """Return the CustomResourceDefinitions of DeviceModel, Device and DeviceStatus."""
     return _documents("crds", CRD_FILES)
 
 

@@ -314,6 +314,40 @@ class Device(Shape, frozen=True, dict=True):
         return {p.name: p for p in reversed(self.spec.properties)}
 
 
+class ReportedTwin(Shape, frozen=True):
+    """One property, as KubeEdge's controllers and dashboards read it."""
+
+    property_name: str
+    reported: Annotated[TwinValue | None, doc("What the device said last.")] = None
+    observed_desired: Annotated[
+        TwinValue | None, doc("What the edge node has taken of the desired value.")
+    ] = None
+
+
+class MirroredStatus(Shape, frozen=True):
+    """What is known of the Device of the same name, in the form KubeEdge has it since 1.23. Written by cloudcore."""
+
+    twins: Annotated[tuple[ReportedTwin, ...], map_list("propertyName")] = ()
+    state: Annotated[str, doc("As in the Device's status.")] = ""
+    last_online_time: Annotated[str, doc("As in the Device's status.")] = ""
+    extensions: Annotated[FreeForm, doc("Somebody else's.")] = field(default_factory=dict)
+
+
+class MirrorSpec(Shape, frozen=True):
+    """Empty."""
+
+
+class DeviceStatusObject(Shape, frozen=True):
+    """Reported values of the Device of the same name and namespace, which owns this object."""
+
+    api_version: str = API_VERSION
+    kind: str = "DeviceStatus"
+    metadata: Metadata = Metadata()
+    spec: MirrorSpec = MirrorSpec()
+    status: MirroredStatus = MirroredStatus()
+
+
+Kind = type[Device] | type[DeviceModel] | type[DeviceStatusObject]
 T = TypeVar("T", Device, DeviceModel)
 _DEVICES = msgspec.json.Decoder(Device)
 _MODELS = msgspec.json.Decoder(DeviceModel)

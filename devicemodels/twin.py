@@ -32,6 +32,8 @@ from devicemodels.writes import (
     answered,
     ask,
     expire,
+    forget,
+    is_empty,
     must_be_told,
     refuse_asked,
     refused_by_device,
@@ -51,6 +53,7 @@ __all__ = [
     "decode_twin",
     "encode_twin",
     "expire_writes",
+    "is_empty",
     "merge_readings",
     "merge_state",
     "settle",
@@ -103,11 +106,15 @@ class Merged(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one request says of one property; None: nothing. `refused`: why the device will not take the value."""
+    """What one request says of one property; None: nothing.
+
+    Shapes:  refused: why the device will not take the value. deleted: forget all that is known of it.
+    """
 
     reported: str | None = None
     observed_desired: str | None = None
     refused: str | None = None
+    deleted: bool = False
 
 
 def take_desired(twin: Twin, device: Device, model: DeviceModel, now_ms: int) -> Merged:
@@ -153,6 +160,11 @@ def merge_readings(
             known = f"is not in its model {model.metadata.name}"
             raise DeviceModelError(device_id, name[:64], known)
         last = properties.get(name)
+        if reading.deleted:
+            if last is not None and not is_empty(last):
+                properties[name] = _delete(last, device, prop, now_ms)
+                touched[name] = Change(last, properties[name])
+            continue
         rule = device.property(name).conflict if device else "Cloud"
         current = _read(last or PropertyTwin(), device_id, prop, reading, now_ms, linked=linked)
         if reading.reported is not None:
@@ -218,7 +230,7 @@ def status_twins(twin: Twin, model: DeviceModel) -> tuple[StatusTwin, ...]:
     listed = []
     for prop in model.spec.properties:
         held = twin.properties.get(prop.name)
-        if held is None or not (held.reported or held.observed_desired or held.phase):
+        if held is None or is_empty(held):
             continue
         listed.append(
             StatusTwin(
@@ -275,6 +287,14 @@ def _asked(spec: DeviceProperty) -> Asked | None:
     # 2^53 ms is the year 287396: what is longer is no time.
     asked_ms = int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else 0
     return Asked(spec.desired.value, asked_ms)
+
+
+def _delete(
+    before: PropertyTwin, device: Device | None, prop: ModelProperty, now_ms: int
+) -> PropertyTwin:
+    """Forget a property; what the Device object asks of it stands, and is asked anew."""
+    after = forget(before)
+    return _take(after, device, prop, now_ms, []) if device else after
 
 
 def _read(

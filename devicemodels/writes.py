@@ -161,6 +161,20 @@ def expire(before: PropertyTwin, timeout_s: int, now_ms: int, *, offline: bool) 
     return _into(before, "Expired", now_ms, NO_ANSWER, f"no answer within {timeout_s} s")
 
 
+def forget(before: PropertyTwin) -> PropertyTwin:
+    """Return the twin of a property that somebody at the edge has deleted: no values, and counts that go on."""
+    return PropertyTwin(
+        desired_count=before.desired_count,
+        local_count=before.local_count + (before.observed_desired is not None),
+        reported_count=before.reported_count + (before.reported is not None),
+    )
+
+
+def is_empty(held: PropertyTwin) -> bool:
+    """Tell whether there is nothing to show of a property: it was deleted, or never had a value."""
+    return held.observed_desired is None and held.reported is None and not held.phase
+
+
 def must_be_told(held: PropertyTwin, prop: ModelProperty, rule: ConflictRule) -> bool:
     """Tell whether the device has to take a value still."""
     want, said = held.observed_desired, held.reported

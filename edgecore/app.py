@@ -31,6 +31,7 @@ from edgecore.edgehub.applying import EventOf, Rejection
 from edgecore.edgehub.client import EdgeHub
 from edgecore.eventbus.broker import EmbeddedBroker
 from edgecore.eventbus.bus import EventBus
+from edgecore.eventbus.uploads import Uploads
 from edgecore.metamanager.store import MetaStore
 from edgecore.metrics import MetricsServer
 from edgecore.metrics import render as render_metrics
@@ -111,6 +112,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     twins = DeviceTwin(store, bus, node, uplink=hub, samples=samples)
     components += [
         bus,
+        Uploads(store, bus),
         twins,
         *device_interfaces(settings.dmi, store, twins),
         edged,

@@ -97,6 +97,11 @@ group_size = Histogram(
     "armadillo_edge_commits_per_fsync", "Commits that shared one fsync.", (1, 2, 4, 8, 16, 64, 256)
 )
 dials = Metric("counter", "armadillo_edge_dials_total", "Attempts to reach cloudcore.")
+certificate_until = Metric(
+    "gauge",
+    "armadillo_edge_certificate_expiry_timestamp_seconds",
+    "Until when the node's certificate is valid, as of the last dial.",
+)
 joins = Metric(
     "counter",
     "armadillo_edge_joins_total",
@@ -127,6 +132,7 @@ ALL: tuple[Metric | Histogram, ...] = (
     rebuilds,
     group_size,
     dials,
+    certificate_until,
     joins,
     overtaken,
     frames,

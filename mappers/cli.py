@@ -35,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="armadillo-mapper", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="drive the devices of one protocol on this node")
-    run.add_argument("driver", help="name of an installed driver")
+    run.add_argument(
+        "driver", help="name of an installed driver, or a file such as tank.py with one"
+    )
     run.add_argument("--edge-socket", default=DEFAULT_EDGE_SOCKET, help="edgecore's DMI socket")
     run.add_argument("--socket", help="this mapper's own; else beside edgecore's")
     run.add_argument(
@@ -60,13 +62,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
     configure_logging(json_lines=arguments.log_format == "json", level=arguments.log_level)
     driver = load_driver(arguments.driver)
-    name = arguments.name or arguments.driver
+    called = arguments.driver.rpartition("/")[2].removesuffix(".py")
+    name = arguments.name or called
     beside = Path(arguments.edge_socket).parent / f"{name}.sock"
     socket = arguments.socket or str(beside)
     if socket == arguments.edge_socket:
         raise ConfigError(SETTINGS, "socket", f"{socket} is edgecore's own; give --socket")
     settings = MapperSettings(
-        driver=arguments.driver,
+        driver=called,
         socket=socket,
         edge_socket=arguments.edge_socket,
         protocol=arguments.protocol,
@@ -115,5 +118,5 @@ def _new(arguments: argparse.Namespace) -> int:
     folder = arguments.folder or Path(arguments.name)
     for path in write_skeleton(arguments.name, folder):
         sys.stdout.write(f"{path}\n")
-    sys.stdout.write(f"next: pip install -e {folder} && python -m pytest {folder}\n")
+    sys.stdout.write(f"next: pip install -e '{folder}[test]' && python -m pytest {folder}\n")
     return 0

@@ -80,11 +80,16 @@ class CloudSession(Session[CloudMessage]):
         heartbeat_s: float,
         window_frames: int,
         spread_s: Callable[[], float] = lambda: 0.0,
+        horizon: Callable[[], int] = lambda: 0,
         was_late: Callable[[float], bool] = lambda _since: False,
     ) -> None:
-        """Units: spread_s: over how long all nodes should spread their dials, if they were cut now."""
+        """Take the terms of the session.
+
+        Shapes:  horizon: how far what `read` of `accept` returns has come.
+        Units:   spread_s: over how long all nodes should spread their dials, if they were cut now.
+        """
         super().__init__(now, heartbeat_s, window_frames, was_late)
-        self._spread = spread_s
+        self._spread, self._how_far = spread_s, horizon
         self._hello: Hello | None = None
         self._index = RecordIndex()
         self._read: Callable[[ObjectKey], Delta | None] = lambda _key: None
@@ -115,7 +120,7 @@ class CloudSession(Session[CloudMessage]):
         self._inventory_done = in_sync
         self.state = State.LIVE if in_sync else State.SYNCING
         terms = (in_sync, self.heartbeat_s, self.window_frames, session_id)
-        self._outgoing.append(Welcome(*terms, spread_s=self._spread()))
+        self._outgoing.append(Welcome(*terms, spread_s=self._spread(), horizon=self._horizon()))
         self._outgoing.append(self._ping())  # it measures the link while that is empty
         return in_sync
 
@@ -231,6 +236,9 @@ class CloudSession(Session[CloudMessage]):
 
     def _spread_s(self) -> float:
         return self._spread()
+
+    def _horizon(self) -> int:
+        return self._how_far()
 
     def _on_rejected(self, rejected: Rejected, _now: float) -> list[Any]:
         return [SetAside(rejected)]

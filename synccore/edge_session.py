@@ -43,6 +43,7 @@ class Joined:
 
     in_sync: bool
     session_id: str
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class EdgeSession(Session[EdgeMessage]):
                 self._outgoing.append(Summary(self._summary))
             else:
                 self._queue_inventory(entries)
-        return [Joined(welcome.in_sync, welcome.session_id)]
+        return [Joined(welcome.in_sync, welcome.session_id, welcome.horizon)]
 
     def _on_pong(self, pong: Pong, now: float) -> list[Any]:
         self.spread_s = pong.spread_s

@@ -14,6 +14,9 @@ PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 3 << 20
 # A batch stays far below the frame limit, so that a lease never waits behind megabytes on a 32 kbit/s link.
 BATCH_TARGET_BYTES = 64 << 10
+# Of one lane, not compressed, that are not acknowledged: eight windows of full batches. With frames alone counted, a peer
+# that sends the largest, which are small when compressed, would have 200 MiB held for it.
+MAX_LANE_BYTES = 8 << 20
 MAX_DELTAS_PER_FRAME = 4096
 # First byte of every batch; another layout gets another number.
 BATCH_FORMAT = 1
@@ -110,6 +113,7 @@ class Hello:
     boot_id: str
     protocol: int = PROTOCOL_VERSION
     fork: int = 0
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ class Welcome:
     max_frame_bytes: int = MAX_FRAME_BYTES
     protocol: int = PROTOCOL_VERSION
     spread_s: float = 0.0
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,8 @@ class Wanted:
 class Frame:
     """A numbered, encoded batch of one lane.
 
-    Shapes:  raw_bytes: length of the batch before it was compressed; 0 if it is not.
+    Shapes:  raw_bytes: length of the batch before it was compressed; 0 if it is not. horizon: downstream, how far the
+             cloud had come when it read the batch; a number that only grows while the cluster's history goes on.
     """
 
     lane: Lane
@@ -162,6 +168,7 @@ class Frame:
     batch: bytes
     compression: Compression = Compression.NONE
     raw_bytes: int = 0
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)

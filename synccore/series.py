@@ -22,6 +22,9 @@ MAX_NAME_BYTES = 512
 # A reading is a measured value. Who has more to say has events.
 MAX_TEXT_VALUE_BYTES = 1024
 
+# The property of a series that says only that its device was heard, at its times; the values mean nothing.
+PRESENCE = ""
+
 Value = float | int | bool | str
 # All floats, the common case, stay 8 bytes each; any other mix is a list of objects.
 Values = Sequence[Value]

@@ -21,6 +21,7 @@ from synccore.lanes import MAX_WAITING_FRAMES, LaneQueue
 from synccore.messages import (
     MAX_DELTAS_PER_FRAME,
     MAX_FRAME_BYTES,
+    MAX_LANE_BYTES,
     Ack,
     Close,
     Compression,
@@ -64,6 +65,7 @@ class Received:
     number: int
     deltas: Sequence[Delta]
     block: bytes = b""
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +83,27 @@ Step = Callable[[Any, Any, float], list[Any]]
 class _SendLane:
     """Frames of one lane that this end has sent and the peer has not acknowledged."""
 
-    __slots__ = ("in_flight", "next_number")
+    __slots__ = ("in_flight", "next_number", "size_bytes")
 
     def __init__(self) -> None:
         self.next_number = 1
-        self.in_flight: list[tuple[int, Any, float]] = []  # number, token, when; a window at most
+        # Number, token, when, bytes; a window at most.
+        self.in_flight: list[tuple[int, Any, float, int]] = []
+        self.size_bytes = 0  # of them all
 
 
 class _ReceiveLane:
     """Numbers of one lane: last received, last made durable, last acknowledged; and when what is not durable came."""
 
-    __slots__ = ("acknowledged", "came_at", "committed", "received")
+    __slots__ = ("acknowledged", "came_at", "committed", "received", "size_bytes", "sizes")
 
     def __init__(self) -> None:
         self.received = 0
         self.committed = 0
         self.acknowledged = 0  # in what `outgoing()` gave
         self.came_at: list[float] = []
+        self.sizes: list[int] = []  # bytes of the same
+        self.size_bytes = 0
 
 
 class Session(Generic[M]):
@@ -206,7 +212,10 @@ class Session(Generic[M]):
 
     def room(self, lane: Lane) -> int:
         """Return how many more frames of `lane` may be queued: the window has room, and few wait already."""
-        window = self.window_frames - len(self._sending[lane].in_flight)
+        sending = self._sending[lane]
+        if sending.size_bytes >= MAX_LANE_BYTES:
+            return 0
+        window = self.window_frames - len(sending.in_flight)
         return max(0, min(window, MAX_WAITING_FRAMES - self._queue.waiting(lane)))
 
     @property
@@ -222,9 +231,11 @@ class Session(Generic[M]):
         if compress and lane not in UNTOUCHED_LANES:
             compression, batch = shrink(batch)
         number = sending.next_number
-        sending.in_flight.append((number, token, self._now))
+        sending.in_flight.append((number, token, self._now, raw_bytes))
+        sending.size_bytes += raw_bytes
         declared_bytes = 0 if compression is Compression.NONE else raw_bytes
-        self._queue.put(Frame(lane, number, batch, compression, declared_bytes))
+        horizon = self._horizon()
+        self._queue.put(Frame(lane, number, batch, compression, declared_bytes, horizon))
         sending.next_number += 1
 
     @property
@@ -251,7 +262,9 @@ class Session(Generic[M]):
         """Say that frames of `lane` up to `number` are durable: acknowledge them."""
         receiving = self._receiving[lane]
         assert receiving.committed < number <= receiving.received
-        del receiving.came_at[: number - receiving.committed]
+        count = number - receiving.committed
+        receiving.size_bytes -= sum(receiving.sizes[:count])
+        del receiving.came_at[:count], receiving.sizes[:count]
         receiving.committed = number
         self._unacknowledged.add(lane)
 
@@ -287,20 +300,27 @@ class Session(Generic[M]):
         # Of what was acknowledged, not of what is durable: a peer that does not read has no more window than that.
         if frame.number - receiving.acknowledged > self.window_frames:
             raise LimitError("frames in flight", frame.number, self.window_frames)
+        if receiving.size_bytes >= MAX_LANE_BYTES:
+            raise LimitError("bytes in flight", receiving.size_bytes, MAX_LANE_BYTES)
         batch = restore(frame.compression, frame.batch, frame.raw_bytes)
         is_readings = self._TAKES_BLOCKS and is_block(batch)
         deltas = () if is_readings else decode_batch(batch)
         receiving.received = frame.number
         receiving.came_at.append(now)
-        return [Received(frame.lane, frame.number, deltas, batch if is_readings else b"")]
+        receiving.sizes.append(len(batch))
+        receiving.size_bytes += len(batch)
+        block = batch if is_readings else b""
+        return [Received(frame.lane, frame.number, deltas, block, frame.horizon)]
 
     def _on_ack(self, ack: Ack, _now: float) -> list[Any]:
         sending = self._sending[ack.lane]
         if ack.number >= sending.next_number:
             expected = f"at most {sending.next_number - 1}"
             raise FrameNumberError("acknowledgement", ack.lane.name, ack.number, expected)
-        tokens = [token for number, token, _ in sending.in_flight if number <= ack.number]
-        del sending.in_flight[: len(tokens)]
+        done = [sent for sent in sending.in_flight if sent[0] <= ack.number]
+        tokens = [token for _, token, _, _ in done]
+        sending.size_bytes -= sum(size_bytes for _, _, _, size_bytes in done)
+        del sending.in_flight[: len(done)]
         return [Acknowledged(ack.lane, tokens)] if tokens else []
 
     def _on_ping(self, ping: Ping, now: float) -> list[Any]:
@@ -311,6 +331,10 @@ class Session(Generic[M]):
     def _spread_s(self) -> float:
         """Return what the peer should know of spreading its dials; an edge is not dialled."""
         return 0.0
+
+    def _horizon(self) -> int:
+        """Return how far this end has come in what it sends; an edge is asked for nothing of the kind."""
+        return 0
 
     def _on_pong(self, pong: Pong, now: float) -> list[Any]:
         if pong.number > self._pings:

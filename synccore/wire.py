@@ -89,6 +89,7 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             agent_version=x.agent_version,
             boot_id=x.boot_id,
             fork=x.fork,
+            horizon=x.horizon,
         ),
     ),
     m.Welcome: (
@@ -101,6 +102,7 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             max_frame_bytes=x.max_frame_bytes,
             session_id=x.session_id,
             spread_ms=round(x.spread_s * 1000),
+            horizon=x.horizon,
         ),
     ),
     m.Summary: ("summary", lambda x: pb.Summary(digests=x.digests)),
@@ -114,6 +116,7 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             batch=x.batch,
             compression=_WIRE_COMPRESSIONS[x.compression],
             raw_bytes=x.raw_bytes,
+            horizon=x.horizon,
         ),
     ),
     m.Ack: ("ack", lambda x: pb.Ack(lane=_WIRE_LANES[x.lane], number=x.number)),
@@ -173,6 +176,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
         boot_id=printable(x.boot_id),
         protocol=x.protocol,
         fork=x.fork,
+        horizon=x.horizon,
     ),
     "welcome": lambda x: m.Welcome(
         in_sync=x.in_sync,
@@ -182,12 +186,13 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
         max_frame_bytes=x.max_frame_bytes,
         protocol=x.protocol,
         spread_s=x.spread_ms / 1000,
+        horizon=x.horizon,
     ),
     "summary": lambda x: m.Summary(x.digests),
     "wanted": lambda x: m.Wanted(x.buckets),
     "inventory": lambda x: m.Inventory(entries=x.entries, last=x.last),
     "frame": lambda x: m.Frame(
-        _lane(x.lane), x.number, x.batch, _compression(x.compression), x.raw_bytes
+        _lane(x.lane), x.number, x.batch, _compression(x.compression), x.raw_bytes, x.horizon
     ),
     "ack": lambda x: m.Ack(_lane(x.lane), x.number),
     "rejected": lambda x: m.Rejected(

@@ -7,10 +7,10 @@ whoever writes Node reports keeps up to date with `annotation()`.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from cloudcore.cloudhub.registry import RefusedError
@@ -25,6 +25,9 @@ ANNOTATION = "armadillo.edge/database"
 EPOCH_SHIFT = 48  # epochs stand above the counter in every version
 # Keys and sequences remembered per node: a window of frames in each lane; beyond it nothing can be sent twice.
 MAX_KEYS, MAX_SEQUENCES = 4096, 8192
+# What a node still has it sends first when it comes back, and while it is connected it sends nothing twice. So what it
+# wrote longer ago than this, while it went on writing, is forgotten: 8,192 sequences are a mebibyte.
+REMEMBERED_S = 600.0
 _RUN_CHARS = 8
 # It starts a new epoch at once and comes back; sooner than a back-off would have it.
 _RETRY_S = 0.1
@@ -53,6 +56,34 @@ def decode_record(text: str) -> Recorded | None:
     return Recorded(parts[0], int(parts[2]), parts[3])
 
 
+class Lately(Generic[K, V]):
+    """What was put lately: the last `limit` at least, but what is older than `REMEMBERED_S` goes with later puts.
+
+    Two generations; a new one begins when the younger is full or old. Who puts nothing forgets nothing.
+    """
+
+    __slots__ = ("_before", "_limit", "_now", "_since_s")
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._since_s = limit, 0.0
+        self._now: dict[K, V] = {}
+        self._before: dict[K, V] = {}
+
+    def __len__(self) -> int:
+        return len(self._now) + len(self._before)
+
+    def get(self, key: K, default: V) -> V:
+        """Return what was put last under `key`."""
+        return self._now.get(key, self._before.get(key, default))
+
+    def put(self, key: K, value: V, now_s: float) -> None:
+        """Remember `value`. Units: now_s: monotonic."""
+        if len(self._now) >= self._limit or now_s - self._since_s >= REMEMBERED_S:
+            self._before, self._now, self._since_s = self._now, {}, now_s
+        self._now[key] = value
+        self._before.pop(key, None)
+
+
 @dataclass(slots=True)
 class _Database:
     """The database that spoke last for a node. `high`: the newest version written, of all but Node reports."""
@@ -60,15 +91,22 @@ class _Database:
     name: str
     run: str
     high: int
-    versions: OrderedDict[ObjectKey, int] = field(default_factory=OrderedDict)
-    sequences: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    versions: Lately[ObjectKey, int] = field(default_factory=lambda: Lately(MAX_KEYS))
+    sequences: Lately[int, int] = field(default_factory=lambda: Lately(MAX_SEQUENCES))
 
 
 class DatabaseFence:
-    """Databases by node. Shapes: recorded(node): the Node's annotation, "" if there is none."""
+    """Databases by node.
 
-    def __init__(self, recorded: Callable[[str], str] = lambda _node: "") -> None:
-        self._recorded = recorded
+    Shapes:  recorded(node): the Node's annotation, "" if there is none. clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        recorded: Callable[[str], str] = lambda _node: "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._recorded, self.clock = recorded, clock
         self._databases: dict[str, _Database] = {}
         # Weak: a lock lives as long as somebody holds or awaits it.
         self._locks: WeakValueDictionary[tuple[str, ObjectKey], asyncio.Lock] = (
@@ -142,23 +180,16 @@ class FencedSink:
                 await self._put(database, node, delta)
 
     async def _append(self, database: _Database, node: str, delta: Delta) -> None:
-        if delta.sequence in database.sequences:
+        if database.sequences.get(delta.sequence, 0):
             return
         await self._sink.write(node, delta)
-        _remember(database.sequences, delta.sequence, None, MAX_SEQUENCES)
+        database.sequences.put(delta.sequence, 1, self._fence.clock())
         database.high = max(database.high, delta.sequence)
 
     async def _put(self, database: _Database, node: str, delta: Delta) -> None:
         if delta.version <= database.versions.get(delta.key, 0):
             return
         await self._sink.write(node, delta)
-        _remember(database.versions, delta.key, delta.version, MAX_KEYS)
+        database.versions.put(delta.key, delta.version, self._fence.clock())
         if delta.key.kind != "Node":  # those carry the annotation, and must not make it change
             database.high = max(database.high, delta.version)
-
-
-def _remember(held: OrderedDict[K, V], key: K, value: V, limit: int) -> None:
-    held[key] = value
-    held.move_to_end(key)
-    if len(held) > limit:
-        held.popitem(last=False)

@@ -259,7 +259,7 @@ class NodeLink:
 
     async def _admit(self, hello: Hello) -> None:
         hub, now = self._hub, self._hub.clock()
-        if not hub.source.ready(self._node):
+        if not hub.source.ready(self._node, hello.horizon):
             # Spread as well: all nodes ask at once when cloudcore has just started.
             retry_after_s = hub.admission.wait_s(self._node, now, at_least_s=NOT_READY_RETRY_S)
             raise RefusedError("NOT_READY", "cloudcore is still listing", retry_after_s)

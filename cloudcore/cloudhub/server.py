@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Self
 
 import grpc
@@ -17,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from cloudcore.cloudhub.admission import Admission
 from cloudcore.cloudhub.asks import NothingToAsk
+from cloudcore.cloudhub.certificates import CertificateFiles
 from cloudcore.cloudhub.counters import DOWN, KNOWN_CODES, UP, HubCounters
 from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.link import NodeLink, Surroundings, end_code, expected_end
@@ -37,6 +37,7 @@ from cloudcore.seams import (
 from cloudcore.settings import HubSettings
 from corekit.bytestream import ByteStream
 from corekit.errors import SETTINGS, ConfigError, EdgeError, TransportError
+from corekit.keyfiles import warn_of_open_key
 from corekit.lifecycle import forget_frames, leaf_exceptions
 from corekit.looplag import LoopLag
 from synccore.changes import ChangeIds
@@ -225,6 +226,7 @@ class CloudHub:
             heartbeat_s=self._settings.heartbeat_s,
             window_frames=self._settings.window_frames,
             spread_s=self._spread_s,
+            horizon=self._surroundings.source.horizon,
             was_late=self._lag.was_late,
         )
         stream = _ServerStream(context)
@@ -318,9 +320,15 @@ def _node_name(context: Any) -> str | None:
 
 
 def _credentials(settings: HubSettings) -> grpc.ServerCredentials:
+    warn_of_open_key(settings.key_file)
+    files = CertificateFiles(settings)
     try:
-        pair = (Path(settings.key_file).read_bytes(), Path(settings.cert_file).read_bytes())
-        authority = Path(settings.client_ca_file).read_bytes()
+        first = files.read()
     except OSError as exc:
         raise ConfigError(SETTINGS, "hub", f"{exc.filename}: {exc.strerror}") from exc
-    return grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
+    # None from `renewed` means "as before", which grpc documents and its stubs do not know.
+    return grpc.dynamic_ssl_server_credentials(
+        first,
+        files.renewed,  # type: ignore[arg-type]
+        require_client_authentication=True,
+    )

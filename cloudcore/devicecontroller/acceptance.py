@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from cloudcore.devicecontroller import conditions
-from cloudcore.devicecontroller.conditions import Seen
+from cloudcore.devicecontroller.conditions import Asked, Seen
 from devicemodels.objects import (
     Condition,
     Device,
@@ -122,13 +122,26 @@ def condition_patch(
         judgement.reason,
         judgement.message,
     )
-    said_online = conditions.online(seen, node=refs_of(body).node, node_lost=node_lost)
-    wanted = [accepted, said_online, conditions.synced(seen)]
+    asked = _asked(body, generation)
+    wanted = [
+        accepted,
+        conditions.online(seen, node=asked.node, node_lost=node_lost),
+        conditions.synced(seen, asked, node_lost=node_lost),
+    ]
     merged = conditions.merge(seen.conditions, wanted, generation, now)
     if merged == list(seen.conditions):
         return None
     changed = {"observedGeneration": generation, "conditions": merged}
     return msgspec.json.encode({"metadata": {"uid": uid}, "status": changed})
+
+
+def _asked(body: bytes, generation: int) -> Asked:
+    try:
+        spec = decode_device(body).spec
+    except ObjectDecodeError:
+        return Asked(generation, "", {})
+    desired = {p.name: p.desired.value for p in spec.properties if p.desired is not None}
+    return Asked(generation, spec.node_name, desired)
 
 
 def _read(body: bytes) -> _Loose:

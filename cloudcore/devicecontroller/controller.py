@@ -11,7 +11,7 @@ from typing import Self
 from cloudcore import metrics
 from cloudcore.devicecontroller.acceptance import Refs, condition_patch, judge, refs_of
 from cloudcore.devicecontroller.reports import Verdict, after_error
-from cloudcore.devicecontroller.seams import Cache, DeviceApi
+from cloudcore.devicecontroller.seams import Cache, DeviceApi, Follower
 from cloudcore.devicecontroller.statuswriter import FIELD_MANAGER, StatusWriter
 from cloudcore.edgecontroller.nodes import Standing, standing_of
 from cloudcore.kube.client import MERGE_PATCH
@@ -56,9 +56,9 @@ class DeviceController:
 
     async def __aenter__(self) -> Self:
         """Follow the caches."""
-        self._devices.subscribe(_Follower(self._device_changed, self._device_gone))
-        self._models.subscribe(_Follower(self._model_changed, self._model_gone))
-        self._nodes.subscribe(_Follower(self._node_changed, self._node_gone))
+        self._devices.subscribe(Follower(self._device_changed, self._device_gone))
+        self._models.subscribe(Follower(self._model_changed, self._model_gone))
+        self._nodes.subscribe(Follower(self._node_changed, self._node_gone))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -156,15 +156,3 @@ class DeviceController:
     def _mark(self, key: ObjectKey) -> None:
         self._dirty[key] = None
         self._wake.set()
-
-
-class _Follower:
-    """An InformerHandler made of two functions."""
-
-    def __init__(
-        self, upsert: Callable[[KubeObject], None], delete: Callable[[ObjectKey], None]
-    ) -> None:
-        self.on_upsert, self.on_delete = upsert, delete
-
-    def on_synced(self) -> None:
-        """Nothing: `run()` waits for it."""

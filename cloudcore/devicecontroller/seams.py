@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from cloudcore.kube.informer import InformerHandler
@@ -38,3 +38,15 @@ class Cache(Protocol):
 
     async def wait_synced(self) -> None:
         """Return once `synced`."""
+
+
+class Follower:
+    """An InformerHandler made of two functions."""
+
+    def __init__(
+        self, on_upsert: Callable[[KubeObject], None], on_delete: Callable[[ObjectKey], None]
+    ) -> None:
+        self.on_upsert, self.on_delete = on_upsert, on_delete
+
+    def on_synced(self) -> None:
+        """Nothing: who needs all objects waits for them."""

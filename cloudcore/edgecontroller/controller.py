@@ -82,6 +82,7 @@ class EdgeController:
     name = "edgecontroller"
 
     def __init__(self, informers: Informers, client: KubeClient, settings: KubeSettings) -> None:
+        self._history = informers.history
         self._holdings, self._claims = Holdings(), ClaimedVolumes()
         self._records: dict[ObjectKey, Record] = {}
         self._fetched_at: dict[ObjectKey, str] = {}  # resourceVersion behind a fetched record
@@ -148,15 +149,23 @@ class EdgeController:
         """Whether every index is complete; never before each informer has listed."""
         return self._ready
 
-    def ready(self, node: str) -> bool:
-        """Tell whether the index of `node` is complete; a node not known as ours until now has to wait a little."""
+    def horizon(self) -> int:
+        """Return the newest version of an object that any informer has seen."""
+        return self._history.newest_object
+
+    def ready(self, node: str, horizon: int = 0) -> bool:
+        """Tell whether the index of `node` is complete; a node not known as ours until now has to wait a little.
+
+        So has one that another cloudcore told of changes which have not come here yet: it would be sent the past, and
+        end pods that it has just begun. Not for ever: of an API server that was restored they never come.
+        """
         if not self._ready:
             return False
         self._agents.add(node)
         stale = [key for key in self._holdings.held(node) if self._stale(key)]
         for key in stale:
             self._fetch_if_stale(key)
-        if not stale:
+        if not stale and horizon <= self._history.newest:
             self._asked_at.pop(node, None)
             return True
         # A secret that cannot be read (a missing right) must not keep the node out for ever.

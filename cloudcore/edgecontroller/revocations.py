@@ -1,7 +1,8 @@
 """Certificates of nodes that count no more, by their owner's word: a ConfigMap that every cloudcore follows.
 
 `kube-system/armadillo-revoked-nodes` holds a line per node: its name, and a time. What was issued to that node before
-it opens nothing, so a machine that is stolen stays out and its successor comes in under the same name.
+it opens nothing, so a machine that is stolen stays out and its successor comes in under the same name. `*` instead of
+a time refuses later ones too, for a cluster whose nodes get new certificates by themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Callable
 
 import msgspec
+from cryptography import x509
 
 from cloudcore.kube.client import KubeClient
 from cloudcore.kube.errors import KubeNotFoundError
@@ -26,6 +28,7 @@ from synccore.messages import ObjectKey
 
 logger = logging.getLogger(__name__)
 
+EVERY = "*"
 REVOKED_NODES = ObjectKey(CONFIG_MAPS.kind, "kube-system", "armadillo-revoked-nodes")
 
 
@@ -61,8 +64,9 @@ class Revocations:
         since_s = self._since_s.get(node)
         if since_s is None or issued_s(certificate) >= since_s:
             return ""
-        which = f"issued before {rfc3339(since_s)}" if math.isfinite(since_s) else "of this node"
-        return f"certificates of node {node!r} {which} are revoked"
+        if not math.isfinite(since_s):
+            return f"all certificates of node {node!r} are revoked"
+        return f"certificates of node {node!r} issued before {rfc3339(since_s)} are revoked"
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever the ConfigMap changed."""
@@ -125,8 +129,6 @@ class Revocations:
 
 def issued_s(certificate: bytes) -> float:
     """Return since when a PEM certificate is valid, Unix seconds; long ago if it cannot be told."""
-    from cryptography import x509  # late: only a revoked node is worth its memory
-
     try:
         return x509.load_pem_x509_certificate(certificate).not_valid_before_utc.timestamp()
     except ValueError:
@@ -134,6 +136,8 @@ def issued_s(certificate: bytes) -> float:
 
 
 def _since_s(node: str, text: str) -> float:
+    if text.strip() == EVERY:
+        return math.inf
     try:
         return parse_rfc3339(text.strip())
     except ValueError as exc:

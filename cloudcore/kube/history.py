@@ -14,6 +14,7 @@ class History:
 
     def __init__(self) -> None:
         self.newest = 0
+        self.newest_object = 0
         self.restores = 0
         self._restored = asyncio.Event()
 
@@ -22,9 +23,18 @@ class History:
         if version.isdecimal():
             self.newest = max(self.newest, int(version))
 
+    def saw_object(self, version: str) -> None:
+        """Note the version of an object, which every process that follows the same kinds comes to see.
+
+        Lists and bookmarks have later ones, at other moments for each process.
+        """
+        if version.isdecimal():
+            self.newest_object = max(self.newest_object, int(version))
+
     def restored(self, version: str) -> None:
         """Begin again at `version`: whoever follows a kind must list it."""
         self.newest = int(version)
+        self.newest_object = min(self.newest_object, self.newest)
         self.restores += 1
         self._restored.set()
         self._restored = asyncio.Event()

@@ -126,6 +126,7 @@ class Informers:
         self._client, self._settings = client, settings
         self._informers: dict[Resource, Informer] = {}
         self._running = False
+        self.history = History()
 
     async def __aenter__(self) -> Self:
         return self
@@ -154,10 +155,9 @@ class Informers:
     async def run(self) -> None:
         """List and watch until cancelled."""
         self._running = True
-        history = History()
         async with asyncio.TaskGroup() as group:
             for informer in self._informers.values():
-                reflector = Reflector(self._client, informer, self._settings, history=history)
+                reflector = Reflector(self._client, informer, self._settings, history=self.history)
                 group.create_task(reflector.run(), name=f"reflector {informer.resource.plural}")
             group.create_task(self._settle(), name="informers settle")
             if not self._informers:

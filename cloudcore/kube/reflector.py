@@ -146,6 +146,7 @@ class Reflector:
                 obj = self._decode(raw)
                 unseen.discard(obj.key)
                 self._sink.upsert(obj)
+                self._history.saw_object(obj.resource_version)
             if not page.metadata.continue_:
                 break
             page = await self._page(page.metadata.continue_)
@@ -250,6 +251,7 @@ class Reflector:
             self._sink.delete(obj.key)
         else:
             self._malformed(f"unknown event type {event.type[:40]!r}")
+        self._history.saw_object(obj.resource_version)
         self._note(obj.resource_version)
 
     def _bookmark(self, raw: msgspec.Raw) -> str:

@@ -93,6 +93,9 @@ RUNTIME_CLASSES = Resource(
     "RuntimeClass", "/apis/node.k8s.io/v1", "runtimeclasses", namespaced=False, optional=True
 )
 DEVICES = Resource("Device", "/apis/devices.kubeedge.io/v1beta1", "devices", optional=True)
+DEVICE_STATUSES = Resource(
+    "DeviceStatus", "/apis/devices.kubeedge.io/v1beta1", "devicestatuses", optional=True
+)
 DEVICE_MODELS = Resource(
     "DeviceModel", "/apis/devices.kubeedge.io/v1beta1", "devicemodels", optional=True
 )

@@ -35,13 +35,16 @@ class Gate:
 
     async def allows(self, caller: User, verb: str, namespace: str, name: str) -> bool:
         """Tell whether `caller` may get or watch a Device; an empty name: all of the namespace; both: all."""
-        attributes = {
-            "group": "devices.kubeedge.io",
-            "resource": "devices",
-            "verb": verb,
-            "namespace": namespace,
-            "name": name,
-        }
+        named = {"namespace": namespace, "name": name}
+        devices = {"group": "devices.kubeedge.io", "resource": "devices"}
+        return await self._ask(caller, {**devices, "verb": verb, **named})
+
+    async def allows_messages(self, caller: User, node: str) -> bool:
+        """Tell whether `caller` may watch the messages of a node; an empty name: of all nodes."""
+        messages = {"group": "", "resource": "nodes", "subresource": "messages"}
+        return await self._ask(caller, {**messages, "verb": "watch", "name": node})
+
+    async def _ask(self, caller: User, attributes: dict[str, str]) -> bool:
         try:
             return await self._reviews.allows(caller, attributes)
         except ReviewError:

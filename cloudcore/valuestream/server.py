@@ -16,10 +16,12 @@ from typing import Any, Self
 import grpc
 
 from cloudcore.history.keeper import History
-from cloudcore.kube.reviews import ReviewError, UnauthenticatedError
+from cloudcore.kube.reviews import ReviewError, UnauthenticatedError, User
 from cloudcore.samples import SampleFanout
 from cloudcore.settings import HubSettings, ValueSettings
 from cloudcore.valuestream.access import Gate
+from cloudcore.valuestream.messages import Listener, MessageHub
+from cloudcore.valuestream.seen import LastSeen
 from cloudcore.valuestream.subscription import Subscription, Wanted, messages
 from corekit.errors import SETTINGS, ConfigError
 from synccore.pb import values_pb2, values_pb2_grpc
@@ -51,9 +53,12 @@ class ValueServer:
         fanout: SampleFanout,
         history: History,
         gate: Gate,
+        messages: MessageHub | None = None,
+        seen: LastSeen | None = None,
     ) -> None:
         self._settings, self._hub = settings, hub
         self._fanout, self._history, self._gate = fanout, history, gate
+        self._messages, self._seen = messages or MessageHub(), seen
         self._server: Any = None
 
     async def __aenter__(self) -> Self:
@@ -131,21 +136,70 @@ class ValueServer:
             for batch in messages((series, time_ms, value) for time_ms, value in page):
                 yield batch
 
+    async def seen(self, devices: Sequence[str], context: Any) -> values_pb2.SeenReply:
+        """Return when devices were heard last."""
+        if problem := _bad_names(devices):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        await self._admit(context, devices, "get")
+        known = self._seen.of(devices) if self._seen else ()
+        return values_pb2.SeenReply(
+            sightings=[values_pb2.Sighting(device=d, time_ms=t) for d, t in known]
+        )
+
+    async def messages(
+        self, nodes: Sequence[str], context: Any
+    ) -> AsyncIterator[values_pb2.MessageBatch]:
+        """Yield what programs at these nodes upload until the caller ends the call or loses the right to see it."""
+        if len(nodes) > MAX_DEVICES:
+            many = f"{len(nodes)} nodes; there must be at most {MAX_DEVICES}"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, many)
+        await self._admit_messages(context, nodes)
+        listener = Listener(nodes)
+        self._messages.subscribe(listener)
+        loop = asyncio.get_running_loop()
+        checked_s = loop.time()
+        try:
+            await context.send_initial_metadata(())  # what comes from now on is in the stream
+            while True:
+                batch = None
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RECHECK_S):
+                        batch = await listener.batch()
+                if loop.time() - checked_s >= RECHECK_S:
+                    await self._admit_messages(context, nodes)
+                    checked_s = loop.time()
+                if batch is not None:
+                    yield batch
+        finally:
+            self._messages.unsubscribe(listener)
+
+    async def _admit_messages(self, context: Any, nodes: Sequence[str]) -> None:
+        caller = await self._caller(context)
+        for node in nodes or [""]:
+            if not await self._gate.allows_messages(caller, node):
+                what = f"messages of node {node}" if node else "messages of all nodes"
+                refusal = f"user {caller.username!r} may not watch {what} (nodes/messages)"
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+
     async def _admit(self, context: Any, devices: Sequence[str], verb: str) -> None:
         """Return if the caller may; what the cluster said a moment ago still holds."""
-        try:
-            metadata = context.invocation_metadata() or ()
-            caller = await self._gate.caller(context.auth_context(), metadata)
-        except UnauthenticatedError as exc:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(exc))
-        except ReviewError as exc:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(exc))
+        caller = await self._caller(context)
         for device in devices:
             namespace, _, name = device.partition("/")
             if not await self._gate.allows(caller, verb, namespace, name):
                 what = f"device {device}" if name else f"devices in {namespace or 'all namespaces'}"
                 refusal = f"user {caller.username!r} may not {verb} {what}"
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+
+    async def _caller(self, context: Any) -> User:
+        try:
+            metadata = context.invocation_metadata() or ()
+            return await self._gate.caller(context.auth_context(), metadata)
+        except UnauthenticatedError as exc:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(exc))
+        except ReviewError as exc:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(exc))
+        raise AssertionError("abort raises")
 
     def _bind(self, key: str, address: str, credentials: grpc.ServerCredentials) -> None:
         if not address:
@@ -166,6 +220,15 @@ class _Servicer(values_pb2_grpc.ValuesServicer):
 
     async def History(self, request: Any, context: Any) -> AsyncIterator[values_pb2.Batch]:  # noqa: N802
         async for batch in self._server.history(request, context):
+            yield batch
+
+    async def Seen(self, request: Any, context: Any) -> values_pb2.SeenReply:  # noqa: N802
+        return await self._server.seen(list(request.devices), context)
+
+    async def Messages(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> AsyncIterator[values_pb2.MessageBatch]:
+        async for batch in self._server.messages(list(request.nodes), context):
             yield batch
 
 

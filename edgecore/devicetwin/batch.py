@@ -15,15 +15,17 @@ from devicemodels.twin import (
     Reading,
     Twin,
     come_back,
+    is_empty,
     merge_readings,
     merge_state,
 )
 from devicemodels.values import DeviceModelError, parse_value
+from devicemodels.versions import merge_versioned
 from edgecore.devicetwin.roster import Roster
 from edgecore.devicetwin.streaming import Streamed
 from edgecore.eventbus import payloads, topics
 from edgecore.eventbus.compact import decode_table
-from edgecore.eventbus.payloads import BAD_REQUEST, INTERNAL, NOT_FOUND, PayloadError
+from edgecore.eventbus.payloads import BAD_REQUEST, CONFLICT, INTERNAL, NOT_FOUND, PayloadError
 from edgecore.eventbus.topics import Asked, Request
 
 
@@ -81,6 +83,8 @@ class Batch:
         except PayloadError as exc:
             body = payloads.encode_error(exc, self.now_ms)
             self.answers.append(Answer(topics.result(request), body))
+            if exc.unreadable and (place := topics.unreadable(request)):
+                self.answers.append(Answer(place, body))  # where KubeEdge's clients look for it
 
     def failed(self, problem: str) -> list[Answer]:
         """Return what to say instead, the commit having failed: an error where storage was promised."""
@@ -106,9 +110,33 @@ class Batch:
             raise PayloadError(exc.code, exc.reason, event_id) from exc
         self.event_ids[request.target] = event_id
         model = self._roster.served(request.target)[1]
-        current = {n: c.current for n, c in merged.items() if c.current is not None}
+        current = {
+            n: None if readings[n].deleted else c.current
+            for n, c in merged.items()
+            if c.current is not None
+        }
         body = payloads.encode_twins(event_id, self.now_ms, current, model)
         return Answer(topics.result(request), body, durable=True, event_id=event_id)
+
+    def _cloud_update(self, request: Request, payload: bytes) -> None:
+        """Take values that come with versions; there is an answer only if something was not taken."""
+        event_id, wanted = payloads.decode_cloud_update(payload)
+        device_id = request.target
+        try:
+            device, model = self._roster.served(device_id)
+            synced = merge_versioned(
+                self._twin(device_id), device, model, wanted, self.now_ms, linked=self._linked
+            )
+        except DeviceModelError as exc:
+            raise PayloadError(BAD_REQUEST, str(exc), event_id) from exc
+        except PayloadError as exc:
+            raise PayloadError(exc.code, exc.reason, event_id) from exc
+        self.twins[device_id] = synced.twin
+        self.event_ids[device_id] = event_id
+        self._changed(device_id, synced.touched)
+        if synced.older:
+            said = "; ".join(f"property {n[:64]!r}: {why}" for n, why in synced.older.items())
+            raise PayloadError(CONFLICT, f"device {device_id}: {said}", event_id)
 
     def _values(self, request: Request, payload: bytes) -> None:
         """Take a table: every value to the stream, the newest of each property to the twin."""
@@ -167,11 +195,14 @@ class Batch:
                 continue
             if streamed or policy_of(device, prop) is not None:
                 self.streamed.add(device_id, prop, self.now_ms, reading.reported)
+        self._changed(device_id, merged.touched)
+        return merged.touched
+
+    def _changed(self, device_id: str, touched: Mapping[str, Change]) -> None:
         changes = self.changes.setdefault(device_id, {})
-        for name, change in merged.touched.items():
+        for name, change in touched.items():
             earlier = changes.get(name)
             changes[name] = Change(earlier.last, change.current) if earlier else change
-        return merged.touched
 
     def model_of(self, device_id: str) -> DeviceModel:
         """Return the model of a device that is served here. Raises: PayloadError."""
@@ -209,7 +240,8 @@ class Batch:
             _, model = self._roster.served(request.target)
         except PayloadError as exc:
             raise PayloadError(exc.code, exc.reason, event_id) from exc
-        held = self._twin(request.target).properties
+        properties = self._twin(request.target).properties
+        held = {name: twin for name, twin in properties.items() if not is_empty(twin)}
         body = payloads.encode_twins(event_id, self.now_ms, held, model)
         return Answer(topics.result(request), body)
 
@@ -262,6 +294,7 @@ _HANDLERS: dict[Asked, Callable[[Batch, Request, bytes], Answer | None]] = {
     Asked.VALUES: Batch._values,
     Asked.TWIN_UPDATE: Batch._update,
     Asked.TWIN_GET: Batch._get,
+    Asked.CLOUD_UPDATED: Batch._cloud_update,
     Asked.STATE_UPDATE: Batch._state,
     Asked.MEMBERSHIP_GET: Batch._members,
 }

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 from array import array
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from corekit.errors import EdgeError
 from corekit.logs import RepeatedFault
 from devicemodels.columns import text_of
 from devicemodels.objects import ModelProperty
-from synccore.series import MAX_TEXT_VALUE_BYTES, Value, Values
+from synccore.series import MAX_TEXT_VALUE_BYTES, PRESENCE, Value, Values
 
 logger = logging.getLogger(__name__)
+
+# A value as old as this does not say that its device is heard now: it was read earlier.
+FRESH_MS = 2_000
+# Devices whose values a policy holds back, or that only say their state, are shown as seen this often.
+PRESENCE_MS = 2_000
 
 
 class SampleSink(Protocol):
@@ -55,6 +61,13 @@ class Streamed:
             for time_ms, value in zip(times, values, strict=True):
                 self.add(device_id, prop, time_ms, text_of(prop, value))
 
+    def heard(self, device_ids: Collection[str], now_ms: int) -> set[str]:
+        """Return those devices of which no value is here that says when they were heard."""
+        shown = {row[0] for row in self.rows}
+        late_ms = now_ms - FRESH_MS
+        shown.update(column[0] for column in self.columns if column[2][-1] >= late_ms)
+        return {device_id for device_id in device_ids if device_id not in shown}
+
 
 class Streamer:
     """Puts rows into the buffer as columns. A series that cannot be known is said once, and not streamed."""
@@ -62,6 +75,7 @@ class Streamer:
     def __init__(self, sink: SampleSink | None) -> None:
         self._sink = sink
         self._numbers: dict[tuple[str, str], int] = {}
+        self._signs_ms: dict[str, int] = {}  # when a device's sign of life was streamed last
         self._fault = RepeatedFault(logger, "values are not streamed")
 
     def put(self, streamed: Streamed) -> None:
@@ -78,6 +92,20 @@ class Streamer:
                 times.append(time_ms)
                 values.append(value)
         self.put_columns(series, times, values)
+
+    def put_presence(self, device_ids: Collection[str], now_ms: int) -> None:
+        """Say that devices were heard, of which no value says so; each once in `PRESENCE_MS`."""
+        due = [d for d in device_ids if not 0 <= now_ms - self._signs_ms.get(d, 0) < PRESENCE_MS]
+        numbers = array("I")
+        for device_id in due:
+            if (number := self._number(device_id, PRESENCE)) is not None:
+                self._signs_ms[device_id] = now_ms
+                numbers.append(number)
+        self.put_columns(numbers, array("q", [now_ms]) * len(numbers), [1.0] * len(numbers))
+
+    def forget(self, device_id: str) -> None:
+        """Drop what is known of a device that is gone."""
+        self._signs_ms.pop(device_id, None)
 
     def put_columns(self, series: array[int], times: array[int], values: list[Value]) -> None:
         """Hand over columns whose series `number()` gave."""

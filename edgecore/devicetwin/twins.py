@@ -196,9 +196,10 @@ class DeviceTwin:
         if commit.local:
             await self._store.commit(commit)
             self._stored()
-        self._twins.update(twins)
-        for device_id in gone:
+        renewed = [d for d in twins if d in self._twins and self._held(d, twins[d]) is None]
+        for device_id in (*gone, *renewed):  # of one made anew nothing of the old one is its own
             self._forget(device_id)
+        self._twins.update(twins)
         self._announcer.members(joined, gone)
         for device_id in twins:
             self._timing.watch(device_id)
@@ -222,8 +223,9 @@ class DeviceTwin:
             if device is None:
                 gone += [device_id] if device_id in self._twins else []
                 continue
-            held = self._twins.get(device_id)
-            twin = held if held and held.uid == device.metadata.uid else Twin(device.metadata.uid)
+            twin = Twin(device.metadata.uid)
+            held = self._held(device_id, twin)
+            twin = held or twin
             if (model := self._roster.model_of(device)) is not None:
                 twin, changes[device_id] = self._take(twin, device, model)
             if twin != held:
@@ -285,6 +287,8 @@ class DeviceTwin:
         self._twins.update(batch.twins)
         self._timing.note(batch, asyncio.get_running_loop().time())
         self._streamer.put(batch.streamed)
+        if unseen := batch.streamed.heard(batch.heard, batch.now_ms):
+            self._streamer.put_presence(unseen, batch.now_ms)
         for answer in batch.answers:
             self._bus.publish(answer.topic, answer.payload)
         for device_id, changes in batch.changes.items():
@@ -312,12 +316,17 @@ class DeviceTwin:
                 if batch.twins:
                     await self._settle(batch)
 
+    def _held(self, device_id: str, twin: Twin) -> Twin | None:
+        """Return the twin that is in force, if it is the same device's and not of one that had its name."""
+        held = self._twins.get(device_id)
+        return held if held is not None and held.uid == twin.uid else None
+
     def _commit_of(self, twins: dict[str, Twin], gone: Iterable[str]) -> Commit:
         """Return what to store; `twins` get their mark if the cloud is not told at once."""
         local: dict[tuple[str, str], bytes | None] = {(OWNER, d): None for d in gone}
         reports = []
         for device_id, twin in twins.items():
-            held = self._twins.get(device_id)
+            held = self._held(device_id, twin)
             if twin == held and not twin.owed:
                 continue
             model = self._roster.model_of(self._roster.devices[device_id])
@@ -354,6 +363,7 @@ class DeviceTwin:
         self._announcer.forget(device_id)
         self._timing.forget(device_id)
         self._pace.forget(device_id)
+        self._streamer.forget(device_id)
 
     def _stored(self) -> None:
         self._backoff.reset()

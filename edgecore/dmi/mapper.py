@@ -28,14 +28,16 @@ class MapperLostError(TransportError):
 
 
 class Holdings:
-    """What a mapper shall know, or knows: packed messages by "namespace/name"."""
+    """What a mapper shall know, or knows: packed messages by "namespace/name", and the devices' uids."""
 
     def __init__(
         self,
         models: Mapping[str, pb.DeviceModel] | None = None,
         devices: Mapping[str, pb.Device] | None = None,
+        uids: Mapping[str, str] | None = None,
     ) -> None:
         self.models, self.devices = dict(models or {}), dict(devices or {})
+        self.uids = dict(uids or {})
 
 
 class MapperLink:
@@ -63,7 +65,7 @@ class MapperLink:
 
     def knows(self, holdings: Holdings) -> None:
         """Take what the mapper was told as it registered."""
-        self._known = Holdings(holdings.models, holdings.devices)
+        self._known = Holdings(holdings.models, holdings.devices, holdings.uids)
         self._dirty = None
         self._changed.set()
 
@@ -104,9 +106,9 @@ class MapperLink:
                 await self._call(method, request, key)
                 known.models[key] = model
         calls = [
-            self._put(stub, key, device)
+            self._put(stub, key, device, wanted.uids[key])
             for key, device in wanted.devices.items()
-            if known.devices.get(key) != device
+            if known.devices.get(key) != device or known.uids.get(key) != wanted.uids[key]
         ]
         calls += [self._remove(stub, key) for key in asked - wanted.devices.keys()]
         if not calls:
@@ -122,18 +124,24 @@ class MapperLink:
             await self._call(stub.RemoveDeviceModel, gone, key)
             known.models.pop(key, None)
 
-    async def _put(self, stub: Any, key: str, device: pb.Device) -> None:
+    async def _put(self, stub: Any, key: str, device: pb.Device, uid: str) -> None:
+        if key in self._known.devices and self._known.uids.get(key) != uid:
+            await self._remove(
+                stub, key
+            )  # DMI has no uids: another device of the name comes after the end of this
         if key in self._known.devices:
             await self._call(stub.UpdateDevice, pb.UpdateDeviceRequest(device=device), key)
         else:
             await self._call(stub.RegisterDevice, pb.RegisterDeviceRequest(device=device), key)
         self._known.devices[key] = device
+        self._known.uids[key] = uid
 
     async def _remove(self, stub: Any, key: str) -> None:
         namespace, _, name = key.partition("/")
         gone = pb.RemoveDeviceRequest(deviceName=name, deviceNamespace=namespace)
         await self._call(stub.RemoveDevice, gone, key)
         self._known.devices.pop(key, None)
+        self._known.uids.pop(key, None)
 
     async def _call(self, method: Any, request: Any, key: str) -> None:
         """Call; what the mapper refuses is said, and not repeated until the object changes."""

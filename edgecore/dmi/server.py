@@ -175,6 +175,7 @@ class DmiServer:
             if (named or model.spec.protocol) == protocol:
                 packed = self._pack(device_id, device, model)
                 found.devices[device_id] = packed.device
+                found.uids[device_id] = device.metadata.uid
                 key = f"{model.metadata.namespace}/{model.metadata.name}"
                 found.models[key] = self._pack_model(key, model)
         return found

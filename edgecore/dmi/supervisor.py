@@ -64,7 +64,8 @@ class MapperProcesses:
     async def _once(self, driver: str) -> int:
         """Run the mapper until it ends; if cancelled, end it."""
         socket = Path(self._settings.socket)
-        own = socket.parent / f"{driver}.sock"
+        name = driver.rpartition("/")[2].removesuffix(".py")  # a driver may be a file
+        own = socket.parent / f"{name}.sock"
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "mappers", "run", driver,
             "--edge-socket", str(socket), "--socket", str(own), "--attached",

@@ -11,6 +11,7 @@ import msgspec
 
 from corekit.errors import StoreError
 from corekit.logs import RepeatedFault, log_change
+from edgecore.edgehub.horizon import Horizon
 from edgecore.records import Commit, Report
 from synccore.edge_session import Converged
 from synccore.messages import Delta, Op
@@ -75,18 +76,21 @@ EventOf = Callable[[Rejection], Report | None]
 class Applier:
     """Stores deltas; one that cannot be stored does not hold up the others, whatever is wrong with it."""
 
-    def __init__(self, store: Committing, event_of: EventOf | None) -> None:
-        self._store, self._event_of = store, event_of
+    def __init__(
+        self, store: Committing, event_of: EventOf | None, horizon: Horizon | None = None
+    ) -> None:
+        self._store, self._event_of, self._horizon = store, event_of, horizon
         self._fault = RepeatedFault(logger, "edgehub: storing what the cloud sent")
 
-    async def apply(self, deltas: Sequence[Delta]) -> list[Rejection]:
+    async def apply(self, deltas: Sequence[Delta], horizon: int = 0) -> list[Rejection]:
         """Return once `deltas` are durable, with those that were set aside; their Events are durable too.
 
+        Shapes:  horizon: the furthest of the frames that they come from; becomes durable with them.
         Raises:  StoreError: the store is broken, not a record.
         """
         rejected = [Rejection(d, problem) for d in deltas if (problem := problem_of(d))]
         bad = {id(rejection.delta) for rejection in rejected}
-        rejected += await self._store_all([d for d in deltas if id(d) not in bad])
+        rejected += await self._store_all([d for d in deltas if id(d) not in bad], horizon)
         for delta in deltas:
             log_change(logger, "applied", delta.key, delta.change_id)
         for rejection in rejected:
@@ -102,15 +106,18 @@ class Applier:
             await self._commit(Commit(reports=reports))
         return rejected
 
-    async def _store_all(self, deltas: Sequence[Delta]) -> list[Rejection]:
+    async def _store_all(self, deltas: Sequence[Delta], horizon: int) -> list[Rejection]:
         if not deltas:
             return []
         try:
-            await self._commit(Commit(deltas=deltas))
+            note = self._horizon.note(horizon) if self._horizon else {}
+            await self._commit(Commit(deltas=deltas, local=note))
         except StoreError as exc:
             if type(exc) is not StoreError:  # its leaves are about the file, not about a record
                 raise
         else:
+            if self._horizon:
+                self._horizon.stored(horizon)
             return []
         rejected = []
         for delta in deltas:

@@ -13,12 +13,14 @@ from typing import NoReturn, Self
 
 from corekit.backoff import Backoff
 from corekit.errors import EdgeError, ProtocolError, StoreError, TransportError
+from corekit.keyfiles import warn_of_open_key
 from corekit.lifecycle import apart, forget_frames, leaf_exceptions
 from corekit.logs import RepeatedFault
 from corekit.looplag import LoopLag
 from edgecore import metrics
 from edgecore.edgehub.applying import EventOf
 from edgecore.edgehub.blocks import BlockSource, NoBlocks
+from edgecore.edgehub.horizon import Horizon
 from edgecore.edgehub.link import HubStore, LaneFeed, Link, RebuiltFeed, StoreRebuiltError
 from edgecore.edgehub.stream import SyncStream, dial
 from edgecore.records import Report
@@ -65,6 +67,7 @@ class EdgeHub:
         self._lag, self._owns_lag = lag or LoopLag(clock), lag is None
         self._settings, self._node_name, self._store = settings, node_name, store
         self._samples = samples or NoBlocks()
+        self._horizon = Horizon(store)
         self._dial, self._clock, self._event_of = dial_with, clock, event_of
         self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
         self._rng = random.Random()
@@ -108,6 +111,7 @@ class EdgeHub:
     async def __aenter__(self) -> Self:
         """Take the outbox feed; no network here, an edge node must start offline."""
         self._feed, self._rebuilt = self._store.outbox_feed(), self._store.rebuilt_feed()
+        await asyncio.to_thread(warn_of_open_key, self._settings.key_file)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -121,6 +125,7 @@ class EdgeHub:
             await self._dial_for_ever()
 
     async def _dial_for_ever(self) -> NoReturn:
+        await self._horizon.load()
         while True:
             metrics.dials.inc()
             problem = await apart(self._serve_once())
@@ -172,6 +177,7 @@ class EdgeHub:
                     on_reports_wanted=self._reports_wanted,
                     event_of=self._event_of,
                     streams=self._streams,
+                    horizon=self._horizon,
                 )
                 await self._link.serve()
         except EdgeError as exc:
@@ -214,6 +220,7 @@ class EdgeHub:
             agent_version=version("armadillo-edge"),
             boot_id=self._store.run_id,
             fork=self._store.fork,
+            horizon=self._horizon.value,
         )
 
 

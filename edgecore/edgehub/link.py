@@ -17,6 +17,7 @@ from corekit.logs import log_change
 from edgecore import metrics
 from edgecore.edgehub.applying import Applier, EventOf, ToApply, take_together
 from edgecore.edgehub.blocks import MEMORY_BLOCK, BlockSource, first_rows, is_sample_block
+from edgecore.edgehub.horizon import Horizon
 from edgecore.edgehub.stream import SyncStream
 from edgecore.edgehub.streams import EdgeStreams
 from edgecore.records import Commit, OutboxRow, Report
@@ -96,6 +97,9 @@ class HubStore(Protocol):
     async def commit(self, commit: Commit) -> None:
         """Return once durable."""
 
+    async def local(self, owner: str) -> dict[str, bytes]:
+        """Return everything `owner` has stored with `Commit.local`."""
+
     async def unsent(
         self, lane: Lane, after: int, limit: int, max_bytes: int
     ) -> Sequence[OutboxRow]:
@@ -140,10 +144,12 @@ class Link:
         on_reports_wanted: Callable[[], None],
         event_of: EventOf | None = None,
         streams: StreamHandler = serve_nothing,
+        horizon: Horizon | None = None,
     ) -> None:
         self._session, self._stream, self._store, self._clock = session, stream, store, clock
         self._feed, self._rebuilt, self._samples = feed, rebuilt, samples
-        self._applier = Applier(store, event_of)
+        self._horizon = horizon or Horizon(store)
+        self._applier = Applier(store, event_of, self._horizon)
         self._on_joined, self._on_reports_wanted = on_joined, on_reports_wanted
         self._to_send, self._to_fill = asyncio.Event(), asyncio.Event()
         # Frames and acknowledgements wait here for their commit. Bounded, though not by itself, or a slow disk
@@ -236,9 +242,10 @@ class Link:
         match event:
             case Received() | Acknowledged():
                 self._to_apply.put_nowait(event)
-            case Joined(in_sync=in_sync, session_id=session_id):
+            case Joined(in_sync=in_sync, session_id=session_id, horizon=horizon):
                 # Before the first report: a restored copy must be known by it.
                 await self._note(self._store.welcomed)
+                await self._note(partial(self._horizon.welcomed, horizon))
                 self.joined = True
                 self._welcomed.set_result(None)
                 self._on_joined()
@@ -281,7 +288,8 @@ class Link:
         if not frames:
             return
         failpoint("edgehub.before_commit")
-        rejected = await self._applier.apply([delta for f in frames for delta in f.deltas])
+        deltas = [delta for f in frames for delta in f.deltas]
+        rejected = await self._applier.apply(deltas, max(f.horizon for f in frames))
         if self._session.state is State.CLOSED:
             return
         reasons = {id(delta): reason for delta, reason in rejected}

@@ -1,4 +1,4 @@
-"""Who may touch which topics: a device its own, the agent and named programs all of `$hw`. Pure.
+"""Who may touch which topics: a device its own, named programs all of `$hw` and what is uploaded. Pure.
 
 One password file serves the embedded broker and mosquitto: lines as mosquitto_passwd writes them. A device's user name
 is its id, `namespace/name`; a program's begins with `program:`.
@@ -13,7 +13,7 @@ import hmac
 import re
 from collections.abc import Iterable
 
-from edgecore.eventbus.topics import device_prefix
+from edgecore.eventbus.topics import device_prefix, is_program, upload_prefix
 
 AGENT = "armadillo-edge"
 PROGRAM = "program:"
@@ -34,8 +34,9 @@ def may(user: str, topic: str) -> bool:
     if user == AGENT:
         return True
     if user.startswith(PROGRAM):
-        return topic.startswith("$hw/") or "/user/" in topic
-    return _DEVICE.fullmatch(user) is not None and topic.startswith(device_prefix(user))
+        return is_program(topic)
+    own = topic.startswith((device_prefix(user), upload_prefix(user)))
+    return own and _DEVICE.fullmatch(user) is not None
 
 
 def password_line(user: str, password: str, salt: bytes) -> str:
@@ -80,9 +81,10 @@ def mosquitto_acl(users: Iterable[str]) -> str:
         lines += ["", f"user {user}"]
         if user.startswith(PROGRAM):
             lines += ["topic readwrite $hw/#", "topic readwrite +/user/#"]
+            lines += ["topic readwrite SYS/dis/upload_records"]
         else:
             # No `pattern` with %u: mosquitto refuses names with a slash there.
-            lines.append(f"topic readwrite {device_prefix(user)}#")
+            lines += [f"topic readwrite {f(user)}#" for f in (device_prefix, upload_prefix)]
     return "\n".join(lines) + "\n"
 
 

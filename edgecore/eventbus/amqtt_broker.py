@@ -1,9 +1,11 @@
-"""amqtt's broker with the three changes that devices need; importing this module costs 4 MiB.
+"""amqtt's broker with the four changes that devices need; importing this module costs 4 MiB.
 
 A device may be kept to its own topics: amqtt's plugins are not asked about `$hw/` topics and last wills, so this is not
 one. amqtt closes the connection of a client that publishes to a topic with a leading `$`. MQTT leaves such topics
-to the server's purposes, and this server's purpose is `$hw/`. The overridden method is private to amqtt, so
-`tests/integration/test_mqtt_brokers.py` is what says that a newer amqtt still calls it.
+to the server's purposes, and this server's purpose is `$hw/`. amqtt looks up the session of a client id, ends or changes
+it, and only then asks for the password: here who asks is known first, and client ids are each user's own. The overridden
+methods are private to amqtt, so `tests/integration/test_mqtt_brokers.py` and `test_mqtt_access.py` are what says that a
+newer amqtt still calls them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import Any
 
 from amqtt.broker import Broker
 from amqtt.contexts import Action
+from amqtt.errors import MQTTError
+from amqtt.mqtt.connack import NOT_AUTHORIZED, ConnackPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
 
@@ -35,21 +39,51 @@ class DeviceBroker(Broker):  # type: ignore[misc]
     ) -> None:
         super().__init__(config)
         self._passwords, self._agent_secret = passwords, agent_secret
-        self._owners: dict[str, str] = {}  # who came first with a client id: nobody else may
+
+    async def _initialize_client_session(
+        self, reader: Any, writer: Any, remote_address: str, remote_port: int
+    ) -> tuple[BrokerProtocolHandler, Session]:
+        if self._passwords is None:
+            opening = super()._initialize_client_session
+            opened: tuple[BrokerProtocolHandler, Session]
+            opened = await opening(reader, writer, remote_address, remote_port)
+            return opened
+        handler, session = await BrokerProtocolHandler.init_from_connect(
+            reader, writer, self.plugins_manager
+        )
+        if not self._is_known(session):
+            await ConnackPacket.build(0, NOT_AUTHORIZED).to_stream(writer)
+            raise MQTTError("who asks is not known")
+        # No user's name has a line break: nobody can reach another's session, whatever id he gives.
+        session.client_id = f"{session.username}\n{session.client_id}"
+        session.is_anonymous = False
+        return handler, await self._resumed(session)
+
+    async def _resumed(self, asked: Session) -> Session:
+        """Return the session to go on with: the one kept under this id, with the new connection's will, or a new one."""
+        if asked.clean_session:
+            await self._delete_session(asked.client_id)
+        kept, _ = self._sessions.get(asked.client_id, (None, None))
+        if kept is None:
+            asked.parent = 0
+            return asked
+        for name in ("flag", "message", "topic", "qos", "retain"):
+            setattr(kept, f"will_{name}", getattr(asked, f"will_{name}"))
+        kept.keep_alive, kept.password, kept.parent = asked.keep_alive, asked.password, 1
+        return kept
 
     async def _authenticate(self, session: Session, listener: Any) -> bool:
         if self._passwords is None:
             allowed: bool = await super()._authenticate(session, listener)
             return allowed
+        return self._is_known(session)
+
+    def _is_known(self, session: Session) -> bool:
         user, password = session.username or "", session.password or ""
         if user == AGENT:
-            good = hmac.compare_digest(password.encode(), self._agent_secret.encode())
-        else:
-            good = user in self._passwords and password_fits(self._passwords[user], password)
-        if not good or self._owners.setdefault(session.client_id, user) != user:
-            return False
-        session.is_anonymous = False
-        return True
+            return hmac.compare_digest(password.encode(), self._agent_secret.encode())
+        hashes = self._passwords or {}
+        return user in hashes and password_fits(hashes[user], password)
 
     async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
         if self._passwords is None:

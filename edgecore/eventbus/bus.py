@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from corekit.backoff import Backoff
@@ -13,7 +14,7 @@ from corekit.logs import RepeatedFault
 from edgecore.eventbus import topics
 from edgecore.eventbus.access import AGENT
 from edgecore.eventbus.coalescing import coalesce
-from edgecore.eventbus.inbox import Arrived, Inbox
+from edgecore.eventbus.inbox import MAX_MESSAGES, Arrived, Inbound, Inbox
 from edgecore.eventbus.link import (
     BrokerAddress,
     BrokerLostError,
@@ -47,6 +48,9 @@ class EventBus:
         self._session = Session(f"armadillo-{node_name}", modern=not self._embedded)
         self._topics = topics.subscriptions(node_name)
         self._inbox = Inbox(coalesce)
+        # Of these every one counts: none is merged, and no topic has a share of its own.
+        self._uploads = Inbox(max_of_source=MAX_MESSAGES)
+        self._sorter = _Sorter(self._inbox, self._uploads)
         self._link: Link | None = None
         self._backoff = Backoff(BACKOFF_MIN_S, settings.reconnect_max_s)
         self._fault = RepeatedFault(logger, f"mqtt broker {_spoken(self._address)}")
@@ -67,7 +71,7 @@ class EventBus:
     @property
     def waiting_bytes(self) -> int:
         """Payloads that nobody has taken yet."""
-        return self._inbox.waiting_bytes
+        return self._inbox.waiting_bytes + self._uploads.waiting_bytes
 
     @property
     def connected(self) -> bool:
@@ -77,6 +81,10 @@ class EventBus:
     async def receive(self, limit: int = 1024) -> Arrived:
         """Wait for messages, or for a new connection; return up to `limit` messages."""
         return await self._inbox.take(limit)
+
+    async def receive_uploads(self, limit: int = 512) -> list[Inbound]:
+        """Wait for messages that go to the cloud as they are; return up to `limit`."""
+        return (await self._uploads.take(limit)).messages
 
     def publish(self, topic: str, payload: bytes) -> bool:
         """Send one message at QoS 1; False if it was not taken and will not be sent."""
@@ -92,7 +100,7 @@ class EventBus:
         while True:
             try:
                 async with open_link(
-                    self._address, self._session, self._topics, self._inbox
+                    self._address, self._session, self._topics, self._sorter
                 ) as link:
                     await self._serve(link)
             except BrokerLostError as exc:
@@ -119,6 +127,37 @@ class EventBus:
             await link.wait_lost()
         finally:
             self._link = None
+
+
+class _Sorter:
+    """The connection's `Taker`: what goes to the cloud as it is into one inbox, everything else into the other."""
+
+    def __init__(self, inbox: Inbox, uploads: Inbox) -> None:
+        self._inbox, self._uploads = inbox, uploads
+
+    @property
+    def crowded(self) -> bool:
+        """Whether either is."""
+        return self._inbox.crowded or self._uploads.crowded
+
+    def put_all(self, messages: Sequence[Inbound]) -> None:
+        """Take messages."""
+        uploads = [message for message in messages if topics.is_upload(message.topic)]
+        if not uploads:
+            self._inbox.put_all(messages)
+            return
+        self._uploads.put_all(uploads)
+        self._inbox.put_all([m for m in messages if not topics.is_upload(m.topic)])
+
+    def on_room(self, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when one has room again and the other is not crowded."""
+
+        def look() -> None:
+            if not self.crowded:
+                go_on()
+
+        self._inbox.on_room(look)
+        self._uploads.on_room(look)
 
 
 def broker_address(settings: BrokerSettings) -> BrokerAddress:

@@ -10,32 +10,44 @@ import msgspec
 from edgecore.eventbus.inbox import Inbound
 from edgecore.eventbus.topics import Asked, parse
 
+# What changes a twin: such a message stays between the updates before it and those after.
+_ORDERED = (Asked.TWIN_UPDATE, Asked.CLOUD_UPDATED)
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 def coalesce(messages: Sequence[Inbound]) -> list[Inbound]:
     """Return `messages` of one device with its twin updates merged, newest wins, at the place of the last one.
 
-    What is no twin update that can be read stays as it is. The merged message acknowledges all that it stands for.
+    What is no twin update that can be read, or deletes something, stays as it is, and so does its place among the
+    updates. The merged message acknowledges all that it stands for.
     """
     kept: list[Inbound] = []
-    merged: dict[str, Any] = {}
-    stands_for: list[Inbound] = []
-    last: dict[str, Any] = {}
+    updates: list[tuple[Inbound, dict[str, Any]]] = []
     for message in messages:
         body = _update_of(message)
-        if body is None:
-            kept.append(message)
+        if body is not None:
+            updates.append((message, body))
             continue
+        request = parse(message.topic)
+        if request is not None and request.asked in _ORDERED:
+            kept += _merged(updates)
+            updates = []
+        kept.append(message)
+    return kept + _merged(updates)
+
+
+def _merged(updates: Sequence[tuple[Inbound, dict[str, Any]]]) -> list[Inbound]:
+    """Return one message for all these, or none for none."""
+    if not updates:
+        return []
+    merged: dict[str, Any] = {}
+    for _, body in updates:
         for name, twin in body["twin"].items():
             merged[name] = {**merged.get(name, {}), **twin}
-        last = body
-        stands_for.append(message)
-    if not stands_for:
-        return kept
-    newest = stands_for.pop()
+    newest, last = updates[-1]
     payload = msgspec.json.encode({**last, "twin": merged})
-    return [*kept, newest._replace(payload=payload, stands_for=(*newest.stands_for, *stands_for))]
+    older = (message for message, _ in updates[:-1])
+    return [newest._replace(payload=payload, stands_for=(*newest.stands_for, *older))]
 
 
 def _update_of(message: Inbound) -> dict[str, Any] | None:

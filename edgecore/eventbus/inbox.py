@@ -62,7 +62,13 @@ class Inbox:
     its oldest. Full as a whole: the newest is dropped, unacknowledged. All of it is counted, and said once.
     """
 
-    def __init__(self, coalesce: Callable[[Sequence[Inbound]], list[Inbound]] = list) -> None:
+    def __init__(
+        self,
+        coalesce: Callable[[Sequence[Inbound]], list[Inbound]] = list,
+        *,
+        max_of_source: int = MAX_OF_SOURCE,
+    ) -> None:
+        self._max_of_source = max_of_source
         self.dropped_count = 0
         self.coalesced_count = 0
         self._coalesce = coalesce
@@ -107,7 +113,7 @@ class Inbox:
         queue.append(message)
         self._count += 1
         self._bytes += size
-        if len(queue) > MAX_OF_SOURCE:
+        if len(queue) > self._max_of_source:
             self._thin(name, queue)
         self._filled.set()
 

@@ -14,7 +14,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Never, cast
+from typing import Any, NamedTuple, Never, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
@@ -24,7 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from corekit.errors import SETTINGS, ConfigError, TransportError
-from edgecore.eventbus.inbox import MAX_MESSAGES, Inbound, Inbox
+from edgecore.eventbus.inbox import MAX_MESSAGES, Inbound
 from edgecore.eventbus.packet_rules import MAX_PACKET_ID
 from edgecore.eventbus.packets import encode_acks, encode_publishes
 from edgecore.eventbus.wire import MAX_PACKET_BYTES, Wire
@@ -63,6 +63,20 @@ class BrokerAddress(NamedTuple):
     password: str | None = None
 
 
+class Taker(Protocol):
+    """Who gets what comes in."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether nothing more should be read until `on_room` tells."""
+
+    def put_all(self, messages: Sequence[Inbound]) -> None:
+        """Take messages; never waits."""
+
+    def on_room(self, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when there is room again."""
+
+
 class Session(NamedTuple):
     """How to connect: MQTT 5 lets us bound what is in flight; MQTT 3.1.1 is for brokers without it."""
 
@@ -92,7 +106,7 @@ class UnsupportedProtocolError(BrokerLostError):
 class Link:
     """An open connection: what it gets goes to the inbox, and what is to be sent goes out once for each turn of the loop."""
 
-    def __init__(self, inbox: Inbox, session: Session) -> None:
+    def __init__(self, inbox: Taker, session: Session) -> None:
         self._inbox, self._modern = inbox, session.modern
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
@@ -240,7 +254,7 @@ class Link:
 
 @contextlib.asynccontextmanager
 async def open_link(
-    address: BrokerAddress, session: Session, topics: Sequence[str], inbox: Inbox
+    address: BrokerAddress, session: Session, topics: Sequence[str], inbox: Taker
 ) -> AsyncIterator[Link]:
     """Connect and subscribe; messages go to `inbox`.
 

@@ -6,26 +6,38 @@ MQTT says `expected` and `actual` where everything else here says observed desir
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from corekit.errors import EdgeError
 from devicemodels.objects import DeviceModel
-from devicemodels.twin import Change, PropertyTwin, Reading, Stamped, type_word
+from devicemodels.twin import Change, PropertyTwin, Reading, Stamped, is_empty, type_word
+from devicemodels.versions import Version, Versioned
 
 # Four times the largest twin value, far below what one message may hold up the others.
 MAX_PAYLOAD_BYTES = 256 << 10
-BAD_REQUEST, NOT_FOUND, INTERNAL = 400, 404, 500
+DELETED = "deleted"  # the type of a property that is no more
+BAD_REQUEST, NOT_FOUND, CONFLICT, INTERNAL = 400, 404, 409, 500
 
 
 class PayloadError(EdgeError):
-    """A request cannot be served; `code` and the message go back to the sender."""
+    """A request cannot be served; `code` and the message go back to the sender.
 
-    def __init__(self, code: int, reason: str, event_id: str = "") -> None:
+    Shapes:  unreadable: its body is not what such a request has.
+    """
+
+    def __init__(
+        self, code: int, reason: str, event_id: str = "", *, unreadable: bool = False
+    ) -> None:
         self.code, self.reason, self.event_id = code, reason, event_id
+        self.unreadable = unreadable
         super().__init__(f"{code}: {reason}")
+
+
+# As large as SQLite's and JSON's integers go without loss everywhere.
+_Version = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
 
 
 class _Value(Struct):
@@ -40,6 +52,26 @@ class _Twin(Struct):
     expected: _Value | None = None
     actual: _Value | None = None
     refused: _Refused | None = None  # ours: KubeEdge has no word for a device that will not
+
+
+class _Count(Struct):
+    cloud: _Version = 0
+    edge: _Version = 0
+
+
+class _Type(Struct):
+    type: str = ""
+
+
+class _VersionedTwin(_Twin):
+    metadata: _Type | None = None
+    expected_version: _Count | None = None
+    actual_version: _Count | None = None
+
+
+class _CloudUpdate(Struct):
+    event_id: str = ""
+    twin: dict[str, _VersionedTwin | None] | UnsetType = UNSET
 
 
 class _Update(Struct):
@@ -63,6 +95,13 @@ class Update(NamedTuple):
     readings: dict[str, Reading]
 
 
+class CloudUpdate(NamedTuple):
+    """A twin/cloud_updated message."""
+
+    event_id: str
+    wanted: dict[str, Versioned]
+
+
 class StateUpdate(NamedTuple):
     """A state/update request."""
 
@@ -72,6 +111,7 @@ class StateUpdate(NamedTuple):
 
 T = TypeVar("T")
 _UPDATES = msgspec.json.Decoder(_Update)
+_CLOUD_UPDATES = msgspec.json.Decoder(_CloudUpdate)
 _STATES = msgspec.json.Decoder(_State)
 _GETS = msgspec.json.Decoder(_Get)
 
@@ -87,15 +127,32 @@ def decode_update(payload: bytes) -> Update:
     readings = {}
     for name, twin in body.twin.items():
         if twin is None:
-            gone = f"property {name[:64]!r} belongs to the device model and cannot be deleted"
-            raise PayloadError(BAD_REQUEST, gone, body.event_id)
-        actual, expected, refused = twin.actual, twin.expected, twin.refused
-        readings[name] = Reading(
-            actual.value if actual else None,
-            expected.value if expected else None,
-            refused.reason if refused else None,
-        )
+            readings[name] = Reading(deleted=True)
+            continue
+        readings[name] = _reading(twin)
     return Update(body.event_id, readings)
+
+
+def decode_cloud_update(payload: bytes) -> CloudUpdate:
+    """Return a twin/cloud_updated message.
+
+    Raises:  PayloadError: 400, with the reason.
+    """
+    body = _decode(_CLOUD_UPDATES, payload)
+    if isinstance(body.twin, UnsetType):
+        raise PayloadError(BAD_REQUEST, "`twin` is missing", body.event_id)
+    wanted = {}
+    for name, twin in body.twin.items():
+        if twin is None or (twin.metadata and twin.metadata.type == DELETED):
+            reading = Reading(deleted=True)
+        else:
+            reading = _reading(twin)
+        expected, actual = (
+            Version(count.cloud, count.edge) if count else None
+            for count in (twin and twin.expected_version, twin and twin.actual_version)
+        )
+        wanted[name] = Versioned(reading, expected, actual)
+    return CloudUpdate(body.event_id, wanted)
 
 
 def decode_state(payload: bytes) -> StateUpdate:
@@ -117,9 +174,9 @@ def encode_error(error: PayloadError, now_ms: int) -> bytes:
 
 
 def encode_twins(
-    event_id: str, now_ms: int, twins: Mapping[str, PropertyTwin], model: DeviceModel
+    event_id: str, now_ms: int, twins: Mapping[str, PropertyTwin | None], model: DeviceModel
 ) -> bytes:
-    """Return the result of twin/update or twin/get; versions are left out."""
+    """Return the result of twin/update or twin/get; versions are left out, and one that was deleted is null."""
     return _encode(event_id, now_ms, twin=_twins(twins, model))
 
 
@@ -141,8 +198,8 @@ def encode_document(
     """Return what changed, before and after, with versions."""
     twin = {
         name: {
-            "last": _twin(name, change.last, model, versions=True),
-            "current": _twin(name, change.current, model, versions=True),
+            "last": _twin(name, _shown(change.last), model, versions=True),
+            "current": _twin(name, _shown(change.current), model, versions=True),
         }
         for name, change in changes.items()
     }
@@ -178,22 +235,35 @@ def encode_membership(now_ms: int, added: Iterable[Member], removed: Iterable[st
     return _encode("", now_ms, added_devices=joined, removed_devices=left)
 
 
+def _reading(twin: _Twin) -> Reading:
+    actual, expected, refused = twin.actual, twin.expected, twin.refused
+    return Reading(
+        actual.value if actual else None,
+        expected.value if expected else None,
+        refused.reason if refused else None,
+    )
+
+
 def _decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
     if len(payload) > MAX_PAYLOAD_BYTES:
         size = f"payload of {len(payload)} bytes is more than the limit of {MAX_PAYLOAD_BYTES}"
-        raise PayloadError(BAD_REQUEST, size)
+        raise PayloadError(BAD_REQUEST, size, unreadable=True)
     try:
         return decoder.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         # The whole body once more would only be for the event id, and a wrong body may have none.
-        raise PayloadError(BAD_REQUEST, f"bad request body: {exc}") from exc
+        raise PayloadError(BAD_REQUEST, f"bad request body: {exc}", unreadable=True) from exc
 
 
 def _encode(event_id: str, now_ms: int, **members: Any) -> bytes:
     return msgspec.json.encode({"event_id": event_id, "timestamp": now_ms, **members})
 
 
-def _twins(twins: Mapping[str, PropertyTwin], model: DeviceModel) -> dict[str, Any]:
+def _shown(held: PropertyTwin | None) -> PropertyTwin | None:
+    return None if held is None or is_empty(held) else held
+
+
+def _twins(twins: Mapping[str, PropertyTwin | None], model: DeviceModel) -> dict[str, Any]:
     return {name: _twin(name, held, model) for name, held in twins.items()}
 
 
@@ -209,7 +279,7 @@ def _twin(
         twin["actual"] = _value(held.reported)
     twin["optional"] = True
     prop = model.property(name)
-    twin["metadata"] = {"type": type_word(prop) if prop else "deleted"}
+    twin["metadata"] = {"type": type_word(prop) if prop else DELETED}
     if versions:
         twin["expected_version"] = {"cloud": held.desired_count, "edge": held.local_count}
         twin["actual_version"] = {"cloud": 0, "edge": held.reported_count}

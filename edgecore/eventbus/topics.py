@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 _DEVICE = "$hw/events/device/"
 _NODE = "$hw/events/node/"
+_UPLOAD = "$hw/events/upload/"
+_RECORDS = "SYS/dis/upload_records"
 
 
 class Asked(Enum):
@@ -14,6 +16,7 @@ class Asked(Enum):
 
     TWIN_UPDATE = "twin/update"
     TWIN_GET = "twin/get"
+    CLOUD_UPDATED = "twin/cloud_updated"
     STATE_UPDATE = "state/update"
     VALUES = "values"
     MEMBERSHIP_GET = "membership/get"
@@ -34,9 +37,13 @@ def subscriptions(node: str) -> tuple[str, ...]:
     return (
         f"{_DEVICE}+/+/twin/update",
         f"{_DEVICE}+/+/twin/get",
+        f"{_DEVICE}+/+/twin/cloud_updated",
         f"{_DEVICE}+/+/state/update",
         f"{_DEVICE}+/+/values",
         f"{_NODE}{node}/membership/get",
+        f"{_UPLOAD}#",
+        _RECORDS,
+        "+/user/#",
     )
 
 
@@ -61,6 +68,28 @@ def source(topic: str) -> str:
     return topic
 
 
+def is_upload(topic: str) -> bool:
+    """Tell whether what is published there goes to the cloud as it is."""
+    if topic.startswith((_DEVICE, _NODE)):
+        return False
+    return topic.startswith(_UPLOAD) or topic == _RECORDS or _is_user(topic)
+
+
+def is_program(topic: str) -> bool:
+    """Tell whether a program may use a topic or topic filter: everything of devices and node, and what is uploaded."""
+    return topic.startswith("$hw/") or topic == _RECORDS or _is_user(topic)
+
+
+def _is_user(topic: str) -> bool:
+    first, _, rest = topic.partition("/")
+    return (rest == "user" or rest.startswith("user/")) and first not in ("#", "$SYS")
+
+
+def upload_prefix(device_id: str) -> str:
+    """Return what the topics begin with on which a device may upload."""
+    return f"{_UPLOAD}{device_id}/"
+
+
 def device_prefix(device_id: str) -> str:
     """Return what all topics of a device begin with."""
     return f"{_DEVICE}{device_id}/"
@@ -68,8 +97,17 @@ def device_prefix(device_id: str) -> str:
 
 def result(request: Request) -> str:
     """Return the topic on which `request` is answered."""
+    if request.asked is Asked.CLOUD_UPDATED:  # answered only if something is wrong
+        return f"{_DEVICE}{request.target}/twin/update/result"
     prefix = _NODE if request.asked is Asked.MEMBERSHIP_GET else _DEVICE
     return f"{prefix}{request.target}/{request.asked.value}/result"
+
+
+def unreadable(request: Request) -> str | None:
+    """Return the topic on which KubeEdge answers a body that it cannot read, if that is not the device's own."""
+    if request.asked in (Asked.TWIN_UPDATE, Asked.CLOUD_UPDATED):
+        return f"{_DEVICE}/twin/update/result"
+    return None
 
 
 def delta(device_id: str) -> str:

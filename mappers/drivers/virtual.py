@@ -66,11 +66,20 @@ class VirtualDriver(Driver[VirtualConfig, VirtualPoint]):
         """Begin where the device stands."""
         self._random = random.Random(self.config.seed or None)
         initial = {p.name: _initial(p) for p in self.points.values()}
-        self._values = self._kept.setdefault(self.device, initial)
-        self._values.update({k: v for k, v in initial.items() if k not in self._values})
+        self._values = self._kept.setdefault(self.device, {})
+        # A property that is new, or of another type since, begins anew.
+        kinds = {p.name: p.type for p in self.points.values()}
+        stale = {k: v for k, v in initial.items() if not _fits(self._values.get(k), kinds[k])}
+        self._values.update(stale)
         self._began_s = time.monotonic()
         self._touch()
         self._check()
+
+    @classmethod
+    def forget(cls, device: str) -> None:
+        """Drop the state of a device that is gone: one of the same name is another one."""
+        cls._kept.pop(device, None)
+        cls._hands.pop(device, None)
 
     async def read(self, points: Sequence[Point[VirtualPoint]]) -> Mapping[str, Value | PointFault]:
         """Let time pass for the signals, unless the device is stuck."""
@@ -130,6 +139,14 @@ class VirtualDriver(Driver[VirtualConfig, VirtualPoint]):
             case "switch" if self.config.switched_by_hand_s > 0:
                 return bool(int(elapsed_s / self.config.switched_by_hand_s) % 2) != bool(now)
         return now
+
+
+def _fits(value: Value | None, kind: str) -> bool:
+    if kind == "BOOLEAN":
+        return isinstance(value, bool)
+    if kind in ("INT", "FLOAT", "DOUBLE"):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, str | bytes)
 
 
 def _value_of(text: str, kind: str) -> Value:

@@ -87,5 +87,9 @@ class Driver(Generic[C, P]):
         """
         await asyncio.Event().wait()
 
+    @classmethod
+    def forget(cls, device: str) -> None:
+        """Drop what is kept of a device ("namespace/name") beyond its driver: it was deleted. Must not raise."""
+
     async def close(self) -> None:
         """Let go of the connection; must not raise."""

@@ -92,6 +92,7 @@ class Fleet:
         self._devices.pop(device_id, None)
         self._end(device_id)
         self._reports.forget(device_id)
+        self._driver.forget(device_id)
 
     def close(self) -> None:
         """End all devices."""

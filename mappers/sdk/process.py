@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from corekit.errors import SETTINGS, ConfigError
@@ -25,7 +29,7 @@ _STOP_GRACE_S = 1.0
 class MapperSettings:
     """One mapper.
 
-    Shapes:  driver: name of an entry point of "armadillo.drivers". protocol: what devices name in
+    Shapes:  driver: name of an entry point of "armadillo.drivers", or of a file. protocol: what devices name in
              spec.protocol.protocolName; empty: the driver's name. socket: its own; edge_socket: edgecore's.
     """
 
@@ -37,7 +41,9 @@ class MapperSettings:
 
 
 def load_driver(name: str) -> type[Driver[Any, Any]]:
-    """Return the driver of that name. Raises: ConfigError: there is none, or it cannot be imported."""
+    """Return the driver of that name, or in that file. Raises: ConfigError: there is none, or it cannot be imported."""
+    if name.endswith(".py"):
+        return _driver_in(Path(name))
     known = {point.name: point for point in entry_points(group=DRIVERS)}
     if name not in known:
         names = ", ".join(sorted(known)) or "none is installed"
@@ -49,6 +55,37 @@ def load_driver(name: str) -> type[Driver[Any, Any]]:
     if not (isinstance(driver, type) and issubclass(driver, Driver)):
         raise ConfigError(SETTINGS, "driver", f"{known[name].value} is not a subclass of Driver")
     return driver
+
+
+def _driver_in(path: Path) -> type[Driver[Any, Any]]:
+    name = f"driver_file_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # where annotations are looked up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as exc:  # somebody else's code: it may raise anything
+        problem = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+        where = f"{path}: {type(exc).__name__}: {problem}"
+        raise ConfigError(SETTINGS, "driver", f"{where}{_line_of(exc, path)}") from exc
+    drivers = [
+        found
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, Driver) and found.__module__ == name
+    ]
+    if len(drivers) != 1:
+        names = ", ".join(driver.__name__ for driver in drivers) or "none"
+        problem = f"{path}: there must be one subclass of Driver in it; there is: {names}"
+        raise ConfigError(SETTINGS, "driver", problem)
+    return drivers[0]
+
+
+def _line_of(exc: BaseException, path: Path) -> str:
+    """Return where in the file it happened, if it did there."""
+    lines = [f.lineno for f in extract_tb(exc.__traceback__) if f.filename == str(path)]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 async def serve(

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from corekit.backoff import Backoff
+from corekit.errors import DeviceError
 from corekit.lifecycle import apart
 from corekit.logs import RepeatedFault
 from devicemodels.dmi import MappedDevice, MappedType
@@ -104,7 +105,7 @@ class DeviceRunner:
                 await apart(self._serve(driver))
             except* (DeviceUnreachableError, TimeoutError, OSError) as group:
                 self._reports.state(self.mapped.id, OFFLINE)
-                self._fault.failed(group.exceptions[0])
+                self._fault.failed(_problem(group.exceptions[0]))
             finally:
                 await self._close(driver)
             await asyncio.sleep(self._backoff.next_delay_s())
@@ -203,9 +204,13 @@ class DeviceRunner:
                 await self._ask(driver.write(point, value))
         except (WriteRefusedError, DeviceModelError) as exc:
             logger.warning(
-                "device %s: property %s refuses %.40r: %s", self.mapped.id, point.name, text, exc
+                "device %s: property %s refuses %.40r: %s",
+                self.mapped.id,
+                point.name,
+                text,
+                exc.problem,
             )
-            return str(exc)
+            return exc.problem
         return ""
 
     async def _has_already(
@@ -244,3 +249,8 @@ async def _own(call: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
         if task is not None and task.cancelling():
             raise
         raise DriverFailedError("its driver cancelled itself") from exc
+
+
+def _problem(exc: BaseException) -> object:
+    """Return what is wrong, without the device: whoever says it names that."""
+    return exc.problem if isinstance(exc, DeviceError) else exc

@@ -21,6 +21,9 @@ version = "0.1.0"
 requires-python = ">=3.11"
 dependencies = ["armadillo-edge"]
 
+[project.optional-dependencies]
+test = ["pytest>=8.3"]
+
 [project.entry-points."armadillo.drivers"]
 {name} = "{module}:{cls}"
 

@@ -24,61 +24,61 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16synccore/pb/sync.proto\x12\x11\x61rmadillo.sync.v1\"\xb2\x05\n\x0b\x45\x64geMessage\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.armadillo.sync.v1.HelloH\x00\x12\x31\n\tinventory\x18\x02 \x01(\x0b\x32\x1c.armadillo.sync.v1.InventoryH\x00\x12)\n\x05\x66rame\x18\x03 \x01(\x0b\x32\x18.armadillo.sync.v1.FrameH\x00\x12%\n\x03\x61\x63k\x18\x04 \x01(\x0b\x32\x16.armadillo.sync.v1.AckH\x00\x12\'\n\x04ping\x18\x05 \x01(\x0b\x32\x17.armadillo.sync.v1.PingH\x00\x12\'\n\x04pong\x18\x06 \x01(\x0b\x32\x17.armadillo.sync.v1.PongH\x00\x12)\n\x05\x63lose\x18\x07 \x01(\x0b\x32\x18.armadillo.sync.v1.CloseH\x00\x12\x38\n\rtunnel_opened\x18\x08 \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelOpenedH\x00\x12\x36\n\x0ctunnel_bytes\x18\t \x01(\x0b\x32\x1e.armadillo.sync.v1.TunnelBytesH\x00\x12\x38\n\rtunnel_closed\x18\n \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelClosedH\x00\x12/\n\x08rejected\x18\x0b \x01(\x0b\x32\x1b.armadillo.sync.v1.RejectedH\x00\x12\x38\n\rtunnel_credit\x18\x1f \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelCreditH\x00\x12%\n\x03\x61sk\x18\x0c \x01(\x0b\x32\x16.armadillo.sync.v1.AskH\x00\x12-\n\x07summary\x18\x0f \x01(\x0b\x32\x1a.armadillo.sync.v1.SummaryH\x00\x42\t\n\x07message\"\xb4\x05\n\x0c\x43loudMessage\x12-\n\x07welcome\x18\x01 \x01(\x0b\x32\x1a.armadillo.sync.v1.WelcomeH\x00\x12)\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x18.armadillo.sync.v1.FrameH\x00\x12%\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x16.armadillo.sync.v1.AckH\x00\x12\'\n\x04ping\x18\x04 \x01(\x0b\x32\x17.armadillo.sync.v1.PingH\x00\x12\'\n\x04pong\x18\x05 \x01(\x0b\x32\x17.armadillo.sync.v1.PongH\x00\x12+\n\x06synced\x18\x06 \x01(\x0b\x32\x19.armadillo.sync.v1.SyncedH\x00\x12)\n\x05\x63lose\x18\x07 \x01(\x0b\x32\x18.armadillo.sync.v1.CloseH\x00\x12\x34\n\x0btunnel_open\x18\x08 \x01(\x0b\x32\x1d.armadillo.sync.v1.TunnelOpenH\x00\x12\x36\n\x0ctunnel_bytes\x18\t \x01(\x0b\x32\x1e.armadillo.sync.v1.TunnelBytesH\x00\x12\x38\n\rtunnel_closed\x18\n \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelClosedH\x00\x12\x32\n\nreport_all\x18\x0b \x01(\x0b\x32\x1c.armadillo.sync.v1.ReportAllH\x00\x12\x38\n\rtunnel_credit\x18\x1f \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelCreditH\x00\x12+\n\x06\x61nswer\x18\x0c \x01(\x0b\x32\x19.armadillo.sync.v1.AnswerH\x00\x12+\n\x06wanted\x18\x0f \x01(\x0b\x32\x19.armadillo.sync.v1.WantedH\x00\x42\t\n\x07message\"\x9d\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x61tabase_id\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x05 \x01(\x04\x12\x15\n\ragent_version\x18\x06 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x07 \x01(\t\x12\x0c\n\x04\x66ork\x18\x08 \x01(\x04\"\x99\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07in_sync\x18\x02 \x01(\x08\x12\x14\n\x0cheartbeat_ms\x18\x03 \x01(\r\x12\x15\n\rwindow_frames\x18\x04 \x01(\r\x12\x17\n\x0fmax_frame_bytes\x18\x05 \x01(\r\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x11\n\tspread_ms\x18\x07 \x01(\r\"*\n\tInventory\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\"\x1a\n\x07Summary\x12\x0f\n\x07\x64igests\x18\x01 \x01(\x0c\"\x19\n\x06Wanted\x12\x0f\n\x07\x62uckets\x18\x01 \x01(\x0c\"\x95\x01\n\x05\x46rame\x12%\n\x04lane\x18\x01 \x01(\x0e\x32\x17.armadillo.sync.v1.Lane\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\x0c\x12\x33\n\x0b\x63ompression\x18\x04 \x01(\x0e\x32\x1e.armadillo.sync.v1.Compression\x12\x11\n\traw_bytes\x18\x05 \x01(\r\"<\n\x03\x41\x63k\x12%\n\x04lane\x18\x01 \x01(\x0e\x32\x17.armadillo.sync.v1.Lane\x12\x0e\n\x06number\x18\x02 \x01(\x04\"\x94\x01\n\x08Rejected\x12%\n\x04lane\x18\x01 \x01(\x0e\x32\x17.armadillo.sync.v1.Lane\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x06\x12\x11\n\tchange_id\x18\x06 \x01(\x04\x12\x0e\n\x06reason\x18\x07 \x01(\t\"\x08\n\x06Synced\"\x0b\n\tReportAll\"-\n\x03\x41sk\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"2\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06status\x18\x02 \x01(\r\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"\x16\n\x04Ping\x12\x0e\n\x06number\x18\x01 \x01(\x04\"7\n\x04Pong\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x11\n\tspread_ms\x18\x02 \x01(\r\x12\x0c\n\x04late\x18\x03 \x01(\x08\"=\n\x05\x43lose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"/\n\nTunnelOpen\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\x0e\n\x06target\x18\x02 \x01(\t\">\n\x0cTunnelOpened\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\">\n\x0bTunnelBytes\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"5\n\x0cTunnelCredit\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\r\"0\n\x0cTunnelClosed\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t*I\n\x04Lane\x12\x10\n\x0cLANE_CONTROL\x10\x00\x12\r\n\tLANE_PODS\x10\x01\x12\x0e\n\nLANE_TWINS\x10\x02\x12\x10\n\x0cLANE_SAMPLES\x10\x03*9\n\x0b\x43ompression\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x00\x12\x14\n\x10\x43OMPRESSION_ZLIB\x10\x01\x32V\n\x04Sync\x12N\n\x07\x43onnect\x12\x1e.armadillo.sync.v1.EdgeMessage\x1a\x1f.armadillo.sync.v1.CloudMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16synccore/pb/sync.proto\x12\x11\x61rmadillo.sync.v1\"\xb2\x05\n\x0b\x45\x64geMessage\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.armadillo.sync.v1.HelloH\x00\x12\x31\n\tinventory\x18\x02 \x01(\x0b\x32\x1c.armadillo.sync.v1.InventoryH\x00\x12)\n\x05\x66rame\x18\x03 \x01(\x0b\x32\x18.armadillo.sync.v1.FrameH\x00\x12%\n\x03\x61\x63k\x18\x04 \x01(\x0b\x32\x16.armadillo.sync.v1.AckH\x00\x12\'\n\x04ping\x18\x05 \x01(\x0b\x32\x17.armadillo.sync.v1.PingH\x00\x12\'\n\x04pong\x18\x06 \x01(\x0b\x32\x17.armadillo.sync.v1.PongH\x00\x12)\n\x05\x63lose\x18\x07 \x01(\x0b\x32\x18.armadillo.sync.v1.CloseH\x00\x12\x38\n\rtunnel_opened\x18\x08 \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelOpenedH\x00\x12\x36\n\x0ctunnel_bytes\x18\t \x01(\x0b\x32\x1e.armadillo.sync.v1.TunnelBytesH\x00\x12\x38\n\rtunnel_closed\x18\n \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelClosedH\x00\x12/\n\x08rejected\x18\x0b \x01(\x0b\x32\x1b.armadillo.sync.v1.RejectedH\x00\x12\x38\n\rtunnel_credit\x18\x1f \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelCreditH\x00\x12%\n\x03\x61sk\x18\x0c \x01(\x0b\x32\x16.armadillo.sync.v1.AskH\x00\x12-\n\x07summary\x18\x0f \x01(\x0b\x32\x1a.armadillo.sync.v1.SummaryH\x00\x42\t\n\x07message\"\xb4\x05\n\x0c\x43loudMessage\x12-\n\x07welcome\x18\x01 \x01(\x0b\x32\x1a.armadillo.sync.v1.WelcomeH\x00\x12)\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x18.armadillo.sync.v1.FrameH\x00\x12%\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x16.armadillo.sync.v1.AckH\x00\x12\'\n\x04ping\x18\x04 \x01(\x0b\x32\x17.armadillo.sync.v1.PingH\x00\x12\'\n\x04pong\x18\x05 \x01(\x0b\x32\x17.armadillo.sync.v1.PongH\x00\x12+\n\x06synced\x18\x06 \x01(\x0b\x32\x19.armadillo.sync.v1.SyncedH\x00\x12)\n\x05\x63lose\x18\x07 \x01(\x0b\x32\x18.armadillo.sync.v1.CloseH\x00\x12\x34\n\x0btunnel_open\x18\x08 \x01(\x0b\x32\x1d.armadillo.sync.v1.TunnelOpenH\x00\x12\x36\n\x0ctunnel_bytes\x18\t \x01(\x0b\x32\x1e.armadillo.sync.v1.TunnelBytesH\x00\x12\x38\n\rtunnel_closed\x18\n \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelClosedH\x00\x12\x32\n\nreport_all\x18\x0b \x01(\x0b\x32\x1c.armadillo.sync.v1.ReportAllH\x00\x12\x38\n\rtunnel_credit\x18\x1f \x01(\x0b\x32\x1f.armadillo.sync.v1.TunnelCreditH\x00\x12+\n\x06\x61nswer\x18\x0c \x01(\x0b\x32\x19.armadillo.sync.v1.AnswerH\x00\x12+\n\x06wanted\x18\x0f \x01(\x0b\x32\x19.armadillo.sync.v1.WantedH\x00\x42\t\n\x07message\"\xae\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x61tabase_id\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x05 \x01(\x04\x12\x15\n\ragent_version\x18\x06 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x07 \x01(\t\x12\x0c\n\x04\x66ork\x18\x08 \x01(\x04\x12\x0f\n\x07horizon\x18\t \x01(\x04\"\xaa\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07in_sync\x18\x02 \x01(\x08\x12\x14\n\x0cheartbeat_ms\x18\x03 \x01(\r\x12\x15\n\rwindow_frames\x18\x04 \x01(\r\x12\x17\n\x0fmax_frame_bytes\x18\x05 \x01(\r\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x11\n\tspread_ms\x18\x07 \x01(\r\x12\x0f\n\x07horizon\x18\x08 \x01(\x04\"*\n\tInventory\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\"\x1a\n\x07Summary\x12\x0f\n\x07\x64igests\x18\x01 \x01(\x0c\"\x19\n\x06Wanted\x12\x0f\n\x07\x62uckets\x18\x01 \x01(\x0c\"\xa6\x01\n\x05\x46rame\x12%\n\x04lane\x18\x01 \x01(\x0e\x32\x17.armadillo.sync.v1.Lane\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\x0c\x12\x33\n\x0b\x63ompression\x18\x04 \x01(\x0e\x32\x1e.armadillo.sync.v1.Compression\x12\x11\n\traw_bytes\x18\x05 \x01(\r\x12\x0f\n\x07horizon\x18\x06 \x01(\x04\"<\n\x03\x41\x63k\x12%\n\x04lane\x18\x01 \x01(\x0e\x32\x17.armadillo.sync.v1.Lane\x12\x0e\n\x06number\x18\x02 \x01(\x04\"\x94\x01\n\x08Rejected\x12%\n\x04lane\x18\x01 \x01(\x0e\x32\x17.armadillo.sync.v1.Lane\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x06\x12\x11\n\tchange_id\x18\x06 \x01(\x04\x12\x0e\n\x06reason\x18\x07 \x01(\t\"\x08\n\x06Synced\"\x0b\n\tReportAll\"-\n\x03\x41sk\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"2\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06status\x18\x02 \x01(\r\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"\x16\n\x04Ping\x12\x0e\n\x06number\x18\x01 \x01(\x04\"7\n\x04Pong\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x11\n\tspread_ms\x18\x02 \x01(\r\x12\x0c\n\x04late\x18\x03 \x01(\x08\"=\n\x05\x43lose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"/\n\nTunnelOpen\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\x0e\n\x06target\x18\x02 \x01(\t\">\n\x0cTunnelOpened\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\">\n\x0bTunnelBytes\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"5\n\x0cTunnelCredit\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\r\"0\n\x0cTunnelClosed\x12\x11\n\tstream_id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t*I\n\x04Lane\x12\x10\n\x0cLANE_CONTROL\x10\x00\x12\r\n\tLANE_PODS\x10\x01\x12\x0e\n\nLANE_TWINS\x10\x02\x12\x10\n\x0cLANE_SAMPLES\x10\x03*9\n\x0b\x43ompression\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x00\x12\x14\n\x10\x43OMPRESSION_ZLIB\x10\x01\x32V\n\x04Sync\x12N\n\x07\x43onnect\x12\x1e.armadillo.sync.v1.EdgeMessage\x1a\x1f.armadillo.sync.v1.CloudMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'synccore.pb.sync_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LANE']._serialized_start=2761
-  _globals['_LANE']._serialized_end=2834
-  _globals['_COMPRESSION']._serialized_start=2836
-  _globals['_COMPRESSION']._serialized_end=2893
+  _globals['_LANE']._serialized_start=2812
+  _globals['_LANE']._serialized_end=2885
+  _globals['_COMPRESSION']._serialized_start=2887
+  _globals['_COMPRESSION']._serialized_end=2944
   _globals['_EDGEMESSAGE']._serialized_start=46
   _globals['_EDGEMESSAGE']._serialized_end=736
   _globals['_CLOUDMESSAGE']._serialized_start=739
   _globals['_CLOUDMESSAGE']._serialized_end=1431
   _globals['_HELLO']._serialized_start=1434
-  _globals['_HELLO']._serialized_end=1591
-  _globals['_WELCOME']._serialized_start=1594
-  _globals['_WELCOME']._serialized_end=1747
-  _globals['_INVENTORY']._serialized_start=1749
-  _globals['_INVENTORY']._serialized_end=1791
-  _globals['_SUMMARY']._serialized_start=1793
-  _globals['_SUMMARY']._serialized_end=1819
-  _globals['_WANTED']._serialized_start=1821
-  _globals['_WANTED']._serialized_end=1846
-  _globals['_FRAME']._serialized_start=1849
-  _globals['_FRAME']._serialized_end=1998
-  _globals['_ACK']._serialized_start=2000
-  _globals['_ACK']._serialized_end=2060
-  _globals['_REJECTED']._serialized_start=2063
-  _globals['_REJECTED']._serialized_end=2211
-  _globals['_SYNCED']._serialized_start=2213
-  _globals['_SYNCED']._serialized_end=2221
-  _globals['_REPORTALL']._serialized_start=2223
-  _globals['_REPORTALL']._serialized_end=2234
-  _globals['_ASK']._serialized_start=2236
-  _globals['_ASK']._serialized_end=2281
-  _globals['_ANSWER']._serialized_start=2283
-  _globals['_ANSWER']._serialized_end=2333
-  _globals['_PING']._serialized_start=2335
-  _globals['_PING']._serialized_end=2357
-  _globals['_PONG']._serialized_start=2359
-  _globals['_PONG']._serialized_end=2414
-  _globals['_CLOSE']._serialized_start=2416
-  _globals['_CLOSE']._serialized_end=2477
-  _globals['_TUNNELOPEN']._serialized_start=2479
-  _globals['_TUNNELOPEN']._serialized_end=2526
-  _globals['_TUNNELOPENED']._serialized_start=2528
-  _globals['_TUNNELOPENED']._serialized_end=2590
-  _globals['_TUNNELBYTES']._serialized_start=2592
-  _globals['_TUNNELBYTES']._serialized_end=2654
-  _globals['_TUNNELCREDIT']._serialized_start=2656
-  _globals['_TUNNELCREDIT']._serialized_end=2709
-  _globals['_TUNNELCLOSED']._serialized_start=2711
-  _globals['_TUNNELCLOSED']._serialized_end=2759
-  _globals['_SYNC']._serialized_start=2895
-  _globals['_SYNC']._serialized_end=2981
+  _globals['_HELLO']._serialized_end=1608
+  _globals['_WELCOME']._serialized_start=1611
+  _globals['_WELCOME']._serialized_end=1781
+  _globals['_INVENTORY']._serialized_start=1783
+  _globals['_INVENTORY']._serialized_end=1825
+  _globals['_SUMMARY']._serialized_start=1827
+  _globals['_SUMMARY']._serialized_end=1853
+  _globals['_WANTED']._serialized_start=1855
+  _globals['_WANTED']._serialized_end=1880
+  _globals['_FRAME']._serialized_start=1883
+  _globals['_FRAME']._serialized_end=2049
+  _globals['_ACK']._serialized_start=2051
+  _globals['_ACK']._serialized_end=2111
+  _globals['_REJECTED']._serialized_start=2114
+  _globals['_REJECTED']._serialized_end=2262
+  _globals['_SYNCED']._serialized_start=2264
+  _globals['_SYNCED']._serialized_end=2272
+  _globals['_REPORTALL']._serialized_start=2274
+  _globals['_REPORTALL']._serialized_end=2285
+  _globals['_ASK']._serialized_start=2287
+  _globals['_ASK']._serialized_end=2332
+  _globals['_ANSWER']._serialized_start=2334
+  _globals['_ANSWER']._serialized_end=2384
+  _globals['_PING']._serialized_start=2386
+  _globals['_PING']._serialized_end=2408
+  _globals['_PONG']._serialized_start=2410
+  _globals['_PONG']._serialized_end=2465
+  _globals['_CLOSE']._serialized_start=2467
+  _globals['_CLOSE']._serialized_end=2528
+  _globals['_TUNNELOPEN']._serialized_start=2530
+  _globals['_TUNNELOPEN']._serialized_end=2577
+  _globals['_TUNNELOPENED']._serialized_start=2579
+  _globals['_TUNNELOPENED']._serialized_end=2641
+  _globals['_TUNNELBYTES']._serialized_start=2643
+  _globals['_TUNNELBYTES']._serialized_end=2705
+  _globals['_TUNNELCREDIT']._serialized_start=2707
+  _globals['_TUNNELCREDIT']._serialized_end=2760
+  _globals['_TUNNELCLOSED']._serialized_start=2762
+  _globals['_TUNNELCLOSED']._serialized_end=2810
+  _globals['_SYNC']._serialized_start=2946
+  _globals['_SYNC']._serialized_end=3032
 # @@protoc_insertion_point(module_scope)

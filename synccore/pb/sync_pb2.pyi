@@ -89,7 +89,7 @@ class CloudMessage(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., tunnel_open: _Optional[_Union[TunnelOpen, _Mapping]] = ..., tunnel_bytes: _Optional[_Union[TunnelBytes, _Mapping]] = ..., tunnel_closed: _Optional[_Union[TunnelClosed, _Mapping]] = ..., report_all: _Optional[_Union[ReportAll, _Mapping]] = ..., tunnel_credit: _Optional[_Union[TunnelCredit, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., wanted: _Optional[_Union[Wanted, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "node_name", "database_id", "digest", "record_count", "agent_version", "boot_id", "fork")
+    __slots__ = ("protocol", "node_name", "database_id", "digest", "record_count", "agent_version", "boot_id", "fork", "horizon")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     DATABASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,7 @@ class Hello(_message.Message):
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     FORK_FIELD_NUMBER: _ClassVar[int]
+    HORIZON_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     node_name: str
     database_id: bytes
@@ -106,10 +107,11 @@ class Hello(_message.Message):
     agent_version: str
     boot_id: str
     fork: int
-    def __init__(self, protocol: _Optional[int] = ..., node_name: _Optional[str] = ..., database_id: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., record_count: _Optional[int] = ..., agent_version: _Optional[str] = ..., boot_id: _Optional[str] = ..., fork: _Optional[int] = ...) -> None: ...
+    horizon: int
+    def __init__(self, protocol: _Optional[int] = ..., node_name: _Optional[str] = ..., database_id: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., record_count: _Optional[int] = ..., agent_version: _Optional[str] = ..., boot_id: _Optional[str] = ..., fork: _Optional[int] = ..., horizon: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "in_sync", "heartbeat_ms", "window_frames", "max_frame_bytes", "session_id", "spread_ms")
+    __slots__ = ("protocol", "in_sync", "heartbeat_ms", "window_frames", "max_frame_bytes", "session_id", "spread_ms", "horizon")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     IN_SYNC_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +119,7 @@ class Welcome(_message.Message):
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SPREAD_MS_FIELD_NUMBER: _ClassVar[int]
+    HORIZON_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     in_sync: bool
     heartbeat_ms: int
@@ -124,7 +127,8 @@ class Welcome(_message.Message):
     max_frame_bytes: int
     session_id: str
     spread_ms: int
-    def __init__(self, protocol: _Optional[int] = ..., in_sync: _Optional[bool] = ..., heartbeat_ms: _Optional[int] = ..., window_frames: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., session_id: _Optional[str] = ..., spread_ms: _Optional[int] = ...) -> None: ...
+    horizon: int
+    def __init__(self, protocol: _Optional[int] = ..., in_sync: _Optional[bool] = ..., heartbeat_ms: _Optional[int] = ..., window_frames: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., session_id: _Optional[str] = ..., spread_ms: _Optional[int] = ..., horizon: _Optional[int] = ...) -> None: ...
 
 class Inventory(_message.Message):
     __slots__ = ("entries", "last")
@@ -147,18 +151,20 @@ class Wanted(_message.Message):
     def __init__(self, buckets: _Optional[bytes] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("lane", "number", "batch", "compression", "raw_bytes")
+    __slots__ = ("lane", "number", "batch", "compression", "raw_bytes", "horizon")
     LANE_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     RAW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HORIZON_FIELD_NUMBER: _ClassVar[int]
     lane: Lane
     number: int
     batch: bytes
     compression: Compression
     raw_bytes: int
-    def __init__(self, lane: _Optional[_Union[Lane, str]] = ..., number: _Optional[int] = ..., batch: _Optional[bytes] = ..., compression: _Optional[_Union[Compression, str]] = ..., raw_bytes: _Optional[int] = ...) -> None: ...
+    horizon: int
+    def __init__(self, lane: _Optional[_Union[Lane, str]] = ..., number: _Optional[int] = ..., batch: _Optional[bytes] = ..., compression: _Optional[_Union[Compression, str]] = ..., raw_bytes: _Optional[int] = ..., horizon: _Optional[int] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("lane", "number")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18synccore/pb/values.proto\x12\x13\x61rmadillo.values.v1\"\x1f\n\x0cWatchRequest\x12\x0f\n\x07\x64\x65vices\x18\x01 \x03(\t\"l\n\x0eHistoryRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\x12\x10\n\x08until_ms\x18\x04 \x01(\x03\x12\x14\n\x0cnewest_count\x18\x05 \x01(\r\"C\n\x05\x42\x61tch\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.armadillo.values.v1.Value\x12\x0e\n\x06missed\x18\x02 \x01(\x04\"\x88\x01\n\x05Value\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\x10\n\x06number\x18\x04 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x05 \x01(\x12H\x00\x12\x0e\n\x04\x66lag\x18\x06 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x07 \x01(\tH\x00\x42\x07\n\x05value2\xa0\x01\n\x06Values\x12H\n\x05Watch\x12!.armadillo.values.v1.WatchRequest\x1a\x1a.armadillo.values.v1.Batch0\x01\x12L\n\x07History\x12#.armadillo.values.v1.HistoryRequest\x1a\x1a.armadillo.values.v1.Batch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18synccore/pb/values.proto\x12\x13\x61rmadillo.values.v1\"\x1f\n\x0cWatchRequest\x12\x0f\n\x07\x64\x65vices\x18\x01 \x03(\t\"l\n\x0eHistoryRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\x12\x10\n\x08until_ms\x18\x04 \x01(\x03\x12\x14\n\x0cnewest_count\x18\x05 \x01(\r\"C\n\x05\x42\x61tch\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.armadillo.values.v1.Value\x12\x0e\n\x06missed\x18\x02 \x01(\x04\"\x88\x01\n\x05Value\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x10\n\x08property\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\x10\n\x06number\x18\x04 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x05 \x01(\x12H\x00\x12\x0e\n\x04\x66lag\x18\x06 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x07 \x01(\tH\x00\x42\x07\n\x05value\"\x1e\n\x0bSeenRequest\x12\x0f\n\x07\x64\x65vices\x18\x01 \x03(\t\"=\n\tSeenReply\x12\x30\n\tsightings\x18\x01 \x03(\x0b\x32\x1d.armadillo.values.v1.Sighting\"+\n\x08Sighting\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\" \n\x0fMessagesRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\"R\n\x0cMessageBatch\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .armadillo.values.v1.NodeMessage\x12\x0e\n\x06missed\x18\x02 \x01(\x04\"L\n\x0bNodeMessage\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x32\xc1\x02\n\x06Values\x12H\n\x05Watch\x12!.armadillo.values.v1.WatchRequest\x1a\x1a.armadillo.values.v1.Batch0\x01\x12L\n\x07History\x12#.armadillo.values.v1.HistoryRequest\x1a\x1a.armadillo.values.v1.Batch0\x01\x12H\n\x04Seen\x12 .armadillo.values.v1.SeenRequest\x1a\x1e.armadillo.values.v1.SeenReply\x12U\n\x08Messages\x12$.armadillo.values.v1.MessagesRequest\x1a!.armadillo.values.v1.MessageBatch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCH']._serialized_end=259
   _globals['_VALUE']._serialized_start=262
   _globals['_VALUE']._serialized_end=398
-  _globals['_VALUES']._serialized_start=401
-  _globals['_VALUES']._serialized_end=561
+  _globals['_SEENREQUEST']._serialized_start=400
+  _globals['_SEENREQUEST']._serialized_end=430
+  _globals['_SEENREPLY']._serialized_start=432
+  _globals['_SEENREPLY']._serialized_end=493
+  _globals['_SIGHTING']._serialized_start=495
+  _globals['_SIGHTING']._serialized_end=538
+  _globals['_MESSAGESREQUEST']._serialized_start=540
+  _globals['_MESSAGESREQUEST']._serialized_end=572
+  _globals['_MESSAGEBATCH']._serialized_start=574
+  _globals['_MESSAGEBATCH']._serialized_end=656
+  _globals['_NODEMESSAGE']._serialized_start=658
+  _globals['_NODEMESSAGE']._serialized_end=734
+  _globals['_VALUES']._serialized_start=737
+  _globals['_VALUES']._serialized_end=1058
 # @@protoc_insertion_point(module_scope)

@@ -51,3 +51,49 @@ class Value(_message.Message):
     flag: bool
     text: str
     def __init__(self, device: _Optional[str] = ..., property: _Optional[str] = ..., time_ms: _Optional[int] = ..., number: _Optional[float] = ..., integer: _Optional[int] = ..., flag: _Optional[bool] = ..., text: _Optional[str] = ...) -> None: ...
+
+class SeenRequest(_message.Message):
+    __slots__ = ("devices",)
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    devices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, devices: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SeenReply(_message.Message):
+    __slots__ = ("sightings",)
+    SIGHTINGS_FIELD_NUMBER: _ClassVar[int]
+    sightings: _containers.RepeatedCompositeFieldContainer[Sighting]
+    def __init__(self, sightings: _Optional[_Iterable[_Union[Sighting, _Mapping]]] = ...) -> None: ...
+
+class Sighting(_message.Message):
+    __slots__ = ("device", "time_ms")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    time_ms: int
+    def __init__(self, device: _Optional[str] = ..., time_ms: _Optional[int] = ...) -> None: ...
+
+class MessagesRequest(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, nodes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MessageBatch(_message.Message):
+    __slots__ = ("messages", "missed")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[NodeMessage]
+    missed: int
+    def __init__(self, messages: _Optional[_Iterable[_Union[NodeMessage, _Mapping]]] = ..., missed: _Optional[int] = ...) -> None: ...
+
+class NodeMessage(_message.Message):
+    __slots__ = ("node", "topic", "time_ms", "payload")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    topic: str
+    time_ms: int
+    payload: bytes
+    def __init__(self, node: _Optional[str] = ..., topic: _Optional[str] = ..., time_ms: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...

@@ -44,6 +44,16 @@ class ValuesStub:
                 request_serializer=synccore_dot_pb_dot_values__pb2.HistoryRequest.SerializeToString,
                 response_deserializer=synccore_dot_pb_dot_values__pb2.Batch.FromString,
                 _registered_method=True)
+        self.Seen = channel.unary_unary(
+                '/armadillo.values.v1.Values/Seen',
+                request_serializer=synccore_dot_pb_dot_values__pb2.SeenRequest.SerializeToString,
+                response_deserializer=synccore_dot_pb_dot_values__pb2.SeenReply.FromString,
+                _registered_method=True)
+        self.Messages = channel.unary_stream(
+                '/armadillo.values.v1.Values/Messages',
+                request_serializer=synccore_dot_pb_dot_values__pb2.MessagesRequest.SerializeToString,
+                response_deserializer=synccore_dot_pb_dot_values__pb2.MessageBatch.FromString,
+                _registered_method=True)
 
 
 class ValuesServicer:
@@ -63,6 +73,20 @@ class ValuesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Seen(self, request, context):
+        """When devices were heard last by their nodes, as far as this cloudcore knows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Messages(self, request, context):
+        """Messages that programs at the edge upload on free MQTT topics, from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ValuesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +99,16 @@ def add_ValuesServicer_to_server(servicer, server):
                     servicer.History,
                     request_deserializer=synccore_dot_pb_dot_values__pb2.HistoryRequest.FromString,
                     response_serializer=synccore_dot_pb_dot_values__pb2.Batch.SerializeToString,
+            ),
+            'Seen': grpc.unary_unary_rpc_method_handler(
+                    servicer.Seen,
+                    request_deserializer=synccore_dot_pb_dot_values__pb2.SeenRequest.FromString,
+                    response_serializer=synccore_dot_pb_dot_values__pb2.SeenReply.SerializeToString,
+            ),
+            'Messages': grpc.unary_stream_rpc_method_handler(
+                    servicer.Messages,
+                    request_deserializer=synccore_dot_pb_dot_values__pb2.MessagesRequest.FromString,
+                    response_serializer=synccore_dot_pb_dot_values__pb2.MessageBatch.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +165,60 @@ class Values:
             '/armadillo.values.v1.Values/History',
             synccore_dot_pb_dot_values__pb2.HistoryRequest.SerializeToString,
             synccore_dot_pb_dot_values__pb2.Batch.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Seen(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/armadillo.values.v1.Values/Seen',
+            synccore_dot_pb_dot_values__pb2.SeenRequest.SerializeToString,
+            synccore_dot_pb_dot_values__pb2.SeenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Messages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/armadillo.values.v1.Values/Messages',
+            synccore_dot_pb_dot_values__pb2.MessagesRequest.SerializeToString,
+            synccore_dot_pb_dot_values__pb2.MessageBatch.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,13 @@ def test_a_device_is_a_row_with_what_it_has_not_taken_and_since_when():
     )
 
 
+def test_a_device_that_the_stream_has_seen_later_than_its_status_says_was_seen_then():
+    for ago_s, shown in ((3, "3s"), (40, "30s")):
+        seen_ms = {"default/lamp-01": int((NOW_S - ago_s) * 1000), "default/x": 1}
+        assert device_rows([LAMP], NOW_S, seen_ms)[1][4] == shown
+    assert device_rows([{"metadata": {"name": "x"}}], NOW_S, {"/x": 0})[1][4] != "never"
+
+
 def test_a_device_that_was_never_heard_says_so():
     bare = {"metadata": {"name": "x"}}
     assert device_rows([bare], NOW_S)[1] == ("", "x", "-", "unknown", "never", "0s", "-")

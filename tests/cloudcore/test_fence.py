@@ -3,8 +3,19 @@
 import asyncio
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cloudcore.cloudhub.fence import DatabaseFence, Recorded, decode_record, encode_record
+from cloudcore.cloudhub.fence import (
+    MAX_KEYS,
+    MAX_SEQUENCES,
+    REMEMBERED_S,
+    DatabaseFence,
+    Lately,
+    Recorded,
+    decode_record,
+    encode_record,
+)
 from cloudcore.cloudhub.registry import NodeRegistry, RefusedError
 from synccore.messages import Delta, Hello, ObjectKey, Op
 
@@ -172,3 +183,61 @@ def test_a_copy_waits_outside_while_the_original_is_connected():
     assert ended == []
     registry.admit("edge-1", ONE, "run-a", Stream())
     assert ended == ["SUPERSEDED"]
+
+
+def entry(sequence):
+    return Delta(Op.APPEND, WEB, "u", sequence, sequence)
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+
+async def test_a_node_that_has_written_for_weeks_costs_no_more_than_what_it_wrote_lately():
+    clock, sink = Clock(), Sink()
+    fence = DatabaseFence(clock=clock)
+    guard = fence.guard(sink)
+    guard.join("edge-1", hello())
+    for sequence in range(1, 30_001):
+        await guard.write("edge-1", entry(sequence))
+        await guard.write("edge-1", state(sequence, WEB._replace(name=f"pod-{sequence % 5000}")))
+    database = fence.join("edge-1", hello())
+    assert len(database.sequences) <= 2 * MAX_SEQUENCES
+    assert len(database.versions) <= 2 * MAX_KEYS
+    for minute in range(6):  # an idle node's own report, every five minutes
+        clock.now_s += 300.0
+        await guard.write("edge-1", state(40_000 + minute, ObjectKey("Node", "", "edge-1")))
+        await guard.write("edge-1", entry(40_000 + minute))
+    assert len(database.sequences) + len(database.versions) < 20
+
+
+async def test_what_was_written_before_a_long_time_without_a_link_is_not_written_twice():
+    clock, sink = Clock(), Sink()
+    fence = DatabaseFence(clock=clock)
+    guard = fence.guard(sink)
+    guard.join("edge-1", hello())
+    for sequence in range(1, 2001):
+        await guard.write("edge-1", entry(sequence))
+    clock.now_s += 10 * 24 * 3600.0  # the link broke before the acknowledgements
+    again = fence.guard(sink)
+    again.join("edge-1", hello())
+    for sequence in range(1, 3001):
+        await again.write("edge-1", entry(sequence))
+    assert [delta.sequence for delta in sink.written] == list(range(1, 3001))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20), st.floats(0.0, 1000.0)), max_size=60))
+def test_the_last_that_were_put_are_known_and_no_more_than_twice_as_many(puts):
+    lately, now_s, order = Lately(8), 0.0, []
+    for key, later_s in puts:
+        now_s += later_s
+        lately.put(key, now_s, now_s)
+        order = [(k, t) for k, t in order if k != key] + [(key, now_s)]
+        assert len(lately) <= 16
+        young = [k for k, t in order[-8:] if now_s - t < REMEMBERED_S]
+        assert all(lately.get(k, None) == dict(order)[k] for k in young)

@@ -48,3 +48,15 @@ def test_an_empty_file_means_the_defaults(tmp_path):
     path = tmp_path / "empty.yaml"
     path.write_text("")
     assert load_settings(path, CloudSettings) == CloudSettings()
+
+
+def test_by_default_nothing_listens_but_the_port_that_asks_for_a_nodes_certificate():
+    cloud, edge, kube = CloudSettings(), EdgeSettings(), KubecoreSettings()
+    assert cloud.hub.address == "0.0.0.0:10000"
+    asked_for = (
+        *(cloud.values.address, cloud.values.token_address, cloud.metrics.address),
+        *(cloud.nodeproxy.advertise_address, edge.dmi.socket, edge.metrics.socket),
+    )
+    assert set(asked_for) == {""}
+    local = (edge.broker.embedded_address, kube.serve.address)
+    assert all(address.startswith("127.0.0.1:") for address in local)

@@ -130,7 +130,7 @@ def test_the_samples_are_valid():
 
 
 def test_the_crds_have_columns_status_and_short_names():
-    models, devices = (document["spec"] for document in crd_documents())
+    models, devices = (document["spec"] for document in crd_documents()[:2])
     (version,) = devices["versions"]
     columns = [c["name"] for c in version["additionalPrinterColumns"] if not c.get("priority")]
     assert columns == ["Node", "Model", "State", "Synced", "Age"]

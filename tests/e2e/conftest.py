@@ -68,7 +68,7 @@ def parts(runtime, tmp_path_factory):
 def leaf_device(up):
     """Start leaf devices by name; they end with the test."""
     processes = []
-    broker = _broker_of(up)
+    broker = broker_of(up)
 
     def start(name):
         command = ["-m", "armadillo.demo_lamp", "--broker", broker, "--device", f"default/{name}"]
@@ -93,5 +93,6 @@ def lamp_objects():
     return make
 
 
-def _broker_of(up):
+def broker_of(up):
+    """Return host:port of the broker of edge-1."""
     return f"127.0.0.1:{json.loads((up.state / 'ports.json').read_text())['broker-edge-1']}"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
+from corekit.timestamps import parse_rfc3339
 from tests.e2e.cluster import wait_until
+from tests.e2e.conftest import broker_of
 
 
 @pytest.fixture
@@ -91,6 +98,53 @@ def test_watch_prints_every_value_live(up, edge, kubectl):
         finally:
             watching.terminate()
     assert line.split()[1:3] == ["default/lamp-01", "temperature"]
+
+
+def test_last_seen_is_what_the_stream_has_seen_and_not_what_the_status_says(edge, kubectl):
+    """The lamp speaks every three seconds; its status learns of that once a minute."""
+
+    def status_age_s():
+        said = kubectl.get("device", "lamp-01")["status"]["lastOnlineTime"]
+        return time.time() - parse_rfc3339(said)
+
+    wait_until("a status that lags", lambda: status_age_s() > 20, 90)
+
+    def shown_s():
+        line = next(row for row in edge("device", "ls")[1].splitlines() if "lamp-01" in row)
+        return int(line.split()[4].removesuffix("s"))
+
+    assert wait_until("a lamp that was seen lately", lambda: shown_s() + 5 < status_age_s())
+
+
+def test_messages_of_a_free_topic_are_printed_as_they_come(up):
+    env = {**os.environ, "KUBECONFIG": str(up.state / "kubeconfig")}
+    host, _, port = broker_of(up).partition(":")
+    command = [sys.executable, "-m", "armadillo.kubectl_edge", "messages", "edge-1", "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as listening:
+        client = paho.Client(CallbackAPIVersion.VERSION2)
+        client.connect(host, int(port))
+        client.loop_start()
+        stop = threading.Event()
+
+        def say():
+            while not stop.wait(0.2):  # until somebody listens
+                client.publish("app/user/alarm", "door open", qos=1)
+
+        talking = threading.Thread(target=say)
+        talking.start()
+        try:
+            message = json.loads(listening.stdout.readline())
+        finally:
+            stop.set()
+            talking.join()
+            client.disconnect()
+            client.loop_stop()
+            listening.terminate()
+    assert (message["node"], message["topic"], message["payload"]) == (
+        "edge-1",
+        "app/user/alarm",
+        "door open",
+    )
 
 
 def test_history_says_what_was_kept(edge, kubectl):

@@ -31,13 +31,16 @@ class FakeSource:
     """`RecordSource` over a dict per node."""
 
     def __init__(self, *nodes):
-        self.synced = True
+        self.synced, self.newest = True, 0
         self.records = {node: {} for node in nodes}
         self.indexes = {node: RecordIndex() for node in nodes}
         self.watchers = []
 
-    def ready(self, node):
-        return self.synced
+    def ready(self, node, horizon=0):
+        return self.synced and horizon <= self.newest
+
+    def horizon(self):
+        return self.newest
 
     def open(self, node, on_change, on_given_up):
         self.watchers.append((node, on_change))

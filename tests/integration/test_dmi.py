@@ -147,6 +147,15 @@ async def test_a_desired_value_goes_to_the_device_and_what_it_says_comes_back(tm
         await site.until(lambda s: reported("55")(s) and s["speed"]["phase"] == "Applied")
 
 
+async def test_a_device_made_anew_begins_anew_at_its_mapper_too(tmp_path):
+    """Its end and its new beginning come to the edge as one change."""
+    async with edge(tmp_path, "virtual") as site:
+        await site.hold(model(), pump({"speed": "40"}))
+        await site.until(reported("40"))
+        await site.hold(pump(uid="u-2"))
+        await site.until(reported("0"))
+
+
 async def test_readings_flow_and_the_devices_come_in_any_order(tmp_path):
     async with edge(tmp_path, "virtual") as site:
         await asyncio.sleep(0)  # the mapper may register before, between or after these
@@ -163,7 +172,7 @@ async def test_a_device_that_refuses_a_value_says_so_in_its_twin(tmp_path):
         await site.until(reported("refuse", "fault"))
         await site.hold(pump({"fault": "refuse", "speed": "7"}))
         await site.until(lambda s: s.get("speed", {}).get("phase") == "Rejected")
-        assert "refuses everything" in (await site.status())["speed"]["message"]
+        assert (await site.status())["speed"]["message"] == "refuses everything, as it was told to"
 
 
 async def test_a_wrong_configuration_is_unhealthy_and_disturbs_no_other_device(tmp_path):

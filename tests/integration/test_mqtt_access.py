@@ -44,6 +44,7 @@ async def guarded(kind, folder):
             "allow_anonymous false",
             f"password_file {files / 'passwords'}",
             f"acl_file {files / 'mosquitto.acl'}",
+            "use_username_as_clientid true",
         )
         async with mosquitto(port, folder, *lines):
             agent = words["armadillo-edge"]
@@ -111,11 +112,44 @@ async def test_who_has_no_password_stays_outside(kind, tmp_path, user):
                 pass
 
 
-async def test_a_session_of_one_device_is_not_handed_to_another(tmp_path):
-    async with guarded("embedded", tmp_path) as (port, _bus, words):
+@pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
+@pytest.mark.parametrize("clean", [True, False])
+async def test_two_devices_with_one_client_id_do_not_disturb_each_other(kind, clean, tmp_path):
+    same = {"identifier": "shared", "clean_session": clean}
+    async with guarded(kind, tmp_path) as (port, bus, words):
+        async with client(port, words, LAMP, **same) as lamp:
+            await lamp.subscribe(PREFIX.format("lamp-01") + "/#", qos=1)
+            async with client(port, words, FAN, **same) as fan:
+                await fan.subscribe(PREFIX.format("fan-01") + "/#", qos=1)
+                for name, device in (("lamp-01", lamp), ("fan-01", fan)):
+                    assert bus.publish(PREFIX.format(name) + "/twin/update/delta", name.encode())
+                    assert (await anext(device.messages)).payload == name.encode()
+
+
+@pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
+@pytest.mark.parametrize("user", ["default/nobody", "armadillo-edge", FAN])
+async def test_a_stranger_neither_ends_a_session_nor_takes_its_rights(kind, user, tmp_path):
+    """A greeting with a wrong password, another's client id, and a user who may do more than that session."""
+    keep = {"identifier": "shared", "clean_session": False}
+    async with (
+        guarded(kind, tmp_path) as (port, bus, words),
+        client(port, words, LAMP, **keep) as lamp,
+    ):
+        with pytest.raises(aiomqtt.MqttError):
+            async with client(port, {}, user, **keep):
+                pass
+        for name in ("fan-01", "lamp-01"):
+            await lamp.publish(PREFIX.format(name) + "/twin/get", b"{}", qos=1)
+        (message,) = (await bus.receive()).messages
+        assert message.topic == PREFIX.format("lamp-01") + "/twin/get"
+
+
+async def test_a_session_is_kept_for_its_own_device(tmp_path):
+    async with guarded("embedded", tmp_path) as (port, bus, words):
         keep = {"identifier": "shared", "clean_session": False}
         async with client(port, words, LAMP, **keep) as lamp:
             await lamp.subscribe(PREFIX.format("lamp-01") + "/#", qos=1)
-        with pytest.raises(aiomqtt.MqttError):
-            async with client(port, words, FAN, **keep):
-                pass
+        async with client(port, words, FAN, **keep):
+            assert bus.publish(PREFIX.format("lamp-01") + "/twin/update/delta", b"lamp")
+        async with client(port, words, LAMP, **keep) as lamp:
+            assert (await anext(lamp.messages)).payload == b"lamp"

@@ -100,7 +100,6 @@ async def test_a_value_out_of_range_is_refused_by_name_and_changes_nothing(kind,
         pytest.param(b"{}", id="no-twin"),
         pytest.param(b'{"x":' * 50_000, id="deep"),
         pytest.param(b" " * (300 << 10), id="large"),
-        pytest.param(b'{"twin":{"power":null}}', id="delete"),
         pytest.param(b"", id="empty"),
     ],
 )

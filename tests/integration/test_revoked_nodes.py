@@ -108,6 +108,17 @@ async def test_a_line_that_is_taken_back_lets_the_node_in_again(site, api):
         await until(lambda: hub.connected)
 
 
+async def test_a_star_refuses_certificates_that_are_issued_later_too(site, api, caplog):
+    revoke(api, **{"edge-1": "*"})
+    store, stolen = edge(site)
+    async with cloud_of(site, api) as cloud, running(store, stolen):
+        await until(lambda: cloud.counters.ends["FORBIDDEN"] >= 1)
+        assert not cloud.counters.joins
+    assert "certificates of node 'edge-1' of this node are revoked" not in caplog.text
+    assert "all certificates of node 'edge-1' are revoked" in caplog.text
+    assert "not a time" not in caplog.text
+
+
 @pytest.mark.parametrize("text", ["", "stolen", "2026-11-26", "2026-11-26T12:00:00"])
 async def test_a_time_that_is_none_refuses_every_certificate(site, api, text, caplog):
     revoke(api, **{"edge-1": text})

@@ -8,6 +8,7 @@ import yaml
 
 from devicemodels.objects import decode_device, decode_model
 from mappers.cli import main
+from mappers.sdk.process import load_driver
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -20,7 +21,7 @@ def test_the_skeletons_own_test_passes_as_it_stands(tmp_path, capsys):
         f"{folder}/driver_boiler_2.py",
         f"{folder}/test_driver_boiler_2.py",
         f"{folder}/device.yaml",
-        f"next: pip install -e {folder} && python -m pytest {folder}",
+        f"next: pip install -e '{folder}[test]' && python -m pytest {folder}",
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
@@ -72,6 +73,45 @@ def test_a_driver_that_is_not_installed_is_refused_with_those_that_are(tmp_path,
     assert main(["run", "zigbee", "--edge-socket", str(tmp_path / "dmi.sock")]) == 2
     said = capsys.readouterr().err
     assert "'zigbee' is not installed; there are: http, modbus, mqtt, opcua, virtual" in said
+
+
+TANK = """
+import msgspec
+from mappers.sdk import Driver
+
+class Config(msgspec.Struct):
+    path: str
+
+class Tank(Driver[Config, msgspec.Struct]):
+    Config = Config
+"""
+
+
+def test_a_driver_may_be_a_file(tmp_path):
+    (tmp_path / "tank.py").write_text(TANK)
+    driver = load_driver(str(tmp_path / "tank.py"))
+    assert (driver.__name__, driver.Config.__name__) == ("Tank", "Config")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "FileNotFoundError: No such file or directory"),
+        ("import nothing_of_the_kind", "No module named 'nothing_of_the_kind' (line 1)"),
+        ("x = 1\nraise KeyError('x')", "KeyError: 'x' (line 2)"),
+        ("def f(:", "SyntaxError: invalid syntax"),
+        ("x = 1", "there must be one subclass of Driver in it; there is: none"),
+        (TANK + TANK.replace("Tank", "Other"), "there is: Tank, Other"),
+    ],
+)
+def test_a_file_without_a_driver_is_refused_in_one_line(tmp_path, capsys, text, said):
+    path = tmp_path / "tank.py"
+    if text is not None:
+        path.write_text(text)
+    assert main(["run", str(path), "--edge-socket", str(tmp_path / "dmi.sock")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"armadillo-mapper: driver: {path}: ")
+    assert said in line
 
 
 def test_the_socket_of_edgecore_is_not_the_mappers_own(tmp_path, capsys):

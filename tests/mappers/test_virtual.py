@@ -42,6 +42,31 @@ async def test_a_seed_makes_the_same_walk_again(monkeypatch):
     assert walks[0] == walks[1]
 
 
+async def test_a_device_that_was_deleted_leaves_nothing_to_one_of_its_name():
+    points = {"level": ("INT", {"initial": 3})}
+    async with driving(VirtualDriver, {"hand": "level=5"}, points) as driver:
+        assert await read_all(driver) == {"level": 5}
+        VirtualDriver.forget(driver.device)
+    async with driving(VirtualDriver, {}, points) as driver:
+        assert await read_all(driver) == {"level": 3}
+    async with driving(VirtualDriver, {"hand": "level=5"}, points) as driver:
+        assert await read_all(driver) == {"level": 5}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value"),
+    [("BOOLEAN", "INT", 4), ("INT", "BOOLEAN", True), ("DOUBLE", "STRING", "x")],
+)
+async def test_a_property_of_another_type_begins_anew(before, after, value):
+    kinds = {"INT": 4, "BOOLEAN": True, "STRING": "x", "DOUBLE": 1.5}
+    for kind in (before, after):
+        points = {"p": (kind, {"initial": kinds[kind]})}
+        async with driving(VirtualDriver, {}, points) as driver:
+            seen = await read_all(driver)
+    assert seen == {"p": value}
+    assert type(seen["p"]) in (type(value), float)
+
+
 LAMP = {
     "lamp": ("BOOLEAN", {"signal": "switch"}),
     "heat": ("DOUBLE", {"signal": "warmth", "of": "lamp", "offset": 20, "amplitude": 30}),

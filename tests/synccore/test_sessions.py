@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from corekit.errors import ProtocolError
 from synccore.cloud_session import CloudSession, Joining
 from synccore.codec import encode_batch
+from synccore.compression import shrink
 from synccore.edge_session import Converged, EdgeSession, Joined
 from synccore.errors import (
     FrameNumberError,
@@ -51,12 +52,12 @@ from synccore.session import MAX_WAITING_MESSAGES, Acknowledged, PeerSilentError
 from synccore.wire import edge_to_wire, from_wire
 
 EVERY_MESSAGE = [
-    Hello("edge-1", b"d" * 16, b"g" * 16, 0, "1", "boot"),
-    Welcome(in_sync=True, heartbeat_s=5, window_frames=4, session_id="s"),
+    Hello("edge-1", b"d" * 16, b"g" * 16, 0, "1", "boot", horizon=7),
+    Welcome(in_sync=True, heartbeat_s=5, window_frames=4, session_id="s", horizon=7),
     Summary(bytes(64)),
     Wanted(bytes(1)),
     Inventory(b"", last=True),
-    Frame(Lane.SAMPLES, 1, encode_batch([])),
+    Frame(Lane.SAMPLES, 1, encode_batch([]), horizon=7),
     Ack(Lane.PODS, 0),
     Synced(),
     ReportAll(),
@@ -213,6 +214,57 @@ def test_a_peer_that_exceeds_the_window_is_cut_off():
         cloud.step(Frame(Lane.PODS, number, encode_batch([])))
     with pytest.raises(LimitError):
         cloud.step(Frame(Lane.PODS, 5, encode_batch([])))
+
+
+def large_batch(size_bytes=2 << 20):
+    key = ObjectKey("Device", "default", "lamp")
+    return encode_batch([Delta(Op.UPSERT, key, "u", 1, body=b"0" * (size_bytes - 100))])
+
+
+def pass_on(end, other):
+    """Let `other` take the frames of `end`; return their numbers."""
+    numbers = []
+    while messages := end.session.outgoing():
+        for message in messages:
+            other.session.receive(message, 0.0)
+            numbers += [message.number] if isinstance(message, Frame) else []
+    return numbers
+
+
+def test_the_bytes_of_a_lane_are_bounded_as_its_frames_are_and_no_lane_takes_them_from_another():
+    edge, cloud = Edge(), Cloud({})
+    edge.session.window_frames = cloud.session.window_frames = 16
+    talk(edge, cloud)
+    edge.session.window_frames = 16
+    numbers = []
+    for _ in range(40):  # the cloud answers pings, and makes nothing durable
+        if edge.session.room(Lane.TWINS) > 0:
+            edge.session.send(Lane.TWINS, large_batch(), None)
+        numbers += pass_on(edge, cloud)
+        pass_on(cloud, edge)
+    # Two MiB each, which are two KiB when compressed.
+    assert len(numbers) in (4, 5)
+    assert edge.session.room(Lane.PODS) > 0
+    cloud.session.committed(Lane.TWINS, 1)
+    pass_on(cloud, edge)
+    assert edge.session.room(Lane.TWINS) > 0
+    edge.session.send(Lane.TWINS, large_batch(), None)
+    assert pass_on(edge, cloud) == [len(numbers) + 1]
+
+
+def test_a_peer_whose_small_frames_inflate_to_more_than_a_lane_may_hold_is_cut_off():
+    _, cloud = Edge(), Cloud({})
+    cloud.session.window_frames = 16
+    cloud.step(EVERY_MESSAGE[0])
+    cloud.step(Inventory(b"", last=True))
+    compression, batch = shrink(large_batch())
+    assert len(batch) < 10_000
+    frames = [
+        Frame(Lane.PODS, number, batch, compression, len(large_batch())) for number in range(1, 7)
+    ]
+    with pytest.raises(LimitError, match="bytes in flight"):
+        list(map(cloud.step, frames))
+    assert cloud.session.outgoing()[-1].code == "TOO_LARGE"
 
 
 @pytest.mark.parametrize("number", [0, 2, 2**64 - 1])

@@ -409,3 +409,19 @@ async def test_a_runtime_class_comes_with_the_pod_that_asks_for_it(api, cloud):
     await session.holds("Pod web", "RuntimeClass gvisor")
     delta = session.view.read(ObjectKey("RuntimeClass", "", "gvisor"))
     assert json.loads(delta.body)["handler"] == "runsc"
+
+
+async def test_a_node_that_was_told_of_more_waits_until_it_is_known_here(api, cloud):
+    made = api.put("pods", pod("web", "edge-1"))
+    version = int(made["metadata"]["resourceVersion"])
+    await until(lambda: cloud.controller.horizon() == version)
+    assert cloud.controller.ready("edge-1", version)
+    assert not cloud.controller.ready("edge-1", version + 1)
+    api.put("pods", pod("web-2", "edge-2"))  # the next change, of whatever it is
+    await until(lambda: cloud.controller.ready("edge-1", version + 1))
+
+
+async def test_a_node_does_not_wait_for_ever_for_a_history_that_is_gone(api, cloud, monkeypatch):
+    monkeypatch.setattr(controller, "HOLD_LIMIT_S", 0.2)
+    assert not cloud.controller.ready("edge-1", 1 << 60)
+    await until(lambda: cloud.controller.ready("edge-1", 1 << 60))

@@ -134,6 +134,20 @@ async def test_a_bookmark_moves_the_place_to_resume_from(api, client):
     assert len(lists(api)) == 2
 
 
+async def test_only_objects_tell_how_far_the_cluster_has_come_for_everybody(api, client):
+    made = api.put("pods", pod("a"))
+    api.version += 50  # of kinds that nobody follows
+    async with Following(client) as following:
+        await following.informer.wait_synced()
+        assert following.informers.history.newest >= int(made["metadata"]["resourceVersion"]) + 50
+        assert following.informers.history.newest_object == int(made["metadata"]["resourceVersion"])
+        changed = api.put("pods", pod("a", nodeName="n"))
+        version = int(changed["metadata"]["resourceVersion"])
+        await until(lambda: following.informers.history.newest_object == version)
+        following.informers.history.restored("3")
+        assert following.informers.history.newest_object == 3
+
+
 async def test_a_continue_token_that_expired_starts_the_list_again(api, client):
     for name in "abcde":
         api.put("pods", pod(name))

@@ -17,7 +17,9 @@ from cloudcore.samples import SampleFanout
 from cloudcore.seams import SampleOrigin
 from cloudcore.settings import HubSettings, MqttSinkSettings, ValueSettings
 from cloudcore.valuestream.access import Gate
+from cloudcore.valuestream.messages import MessageHub
 from cloudcore.valuestream.mqtt import MqttSink, messages
+from cloudcore.valuestream.seen import LastSeen
 from cloudcore.valuestream.server import ValueServer
 from cloudcore.valuestream.subscription import (
     MAX_BATCH_BYTES,
@@ -59,6 +61,10 @@ class Reviews:
         assert path == ACCESS_REVIEWS
         self.asked.append(spec)
         what = spec["resourceAttributes"]
+        if what["resource"] == "nodes":
+            assert (what["group"], what["subresource"]) == ("", "messages")
+            key = (spec["user"], what["verb"], "nodes/messages", what["name"])
+            return json.dumps({"status": {"allowed": key in self.allowed}}).encode()
         assert (what["group"], what["resource"]) == ("devices.kubeedge.io", "devices")
         key = (spec["user"], what["verb"], what["namespace"], what["name"])
         return json.dumps({"status": {"allowed": key in self.allowed}}).encode()
@@ -66,8 +72,10 @@ class Reviews:
 
 class Site:
     def __init__(self, folder):
-        self.folder, self.reviews, self.fanout = folder, Reviews(), SampleFanout()
+        self.folder, self.reviews = folder, Reviews()
         self.devices, self.models = Informer(DEVICES), Informer(DEVICE_MODELS)
+        self.seen, self.messages = LastSeen(self.devices, lambda: NOW_S), MessageHub()
+        self.fanout = SampleFanout(self.seen.note)
         self.history = History(
             ValueSettings(),
             self.fanout,
@@ -113,6 +121,11 @@ def readings(*values, device=LAMP, prop="temperature"):
     return Readings([Series(device, prop)], array("I", [0] * len(values)), times, list(values))
 
 
+def device_object(uid="u-1"):
+    """The lamp as the API server has it."""
+    return read_object("Device", json.dumps(lamp(uid=uid)).encode())
+
+
 @asynccontextmanager
 async def site(folder):
     made = Site(folder)
@@ -125,12 +138,16 @@ async def site(folder):
         key_file=str(server.key_file),
         client_ca_file=str(made.authority.pair.cert_file),
     )
-    async with (
-        made.history,
-        ValueServer(
-            settings, hub, fanout=made.fanout, history=made.history, gate=Gate(made.reviews)
-        ) as component,
-    ):
+    made.server = component = ValueServer(
+        settings,
+        hub,
+        fanout=made.fanout,
+        history=made.history,
+        gate=Gate(made.reviews),
+        messages=made.messages,
+        seen=made.seen,
+    )
+    async with made.history, component:
         task = asyncio.create_task(component.run())
         try:
             yield made

@@ -4,7 +4,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-from edgecore.devicetwin.twins import DeviceTwin
+from edgecore.devicetwin.twins import TICK_S, DeviceTwin
 from edgecore.eventbus.inbox import Arrived, Inbound, Inbox
 from edgecore.records import Commit
 from synccore.messages import Lane
@@ -47,10 +47,12 @@ class RecordedBus:
 
 
 @asynccontextmanager
-async def running(*documents, store=None):
+async def running(*documents, store=None, samples=None):
     store, bus = store or FailingStore(), RecordedBus()
     await store.commit(Commit(deltas=[upsert(document) for document in documents]))
-    async with DeviceTwin(store, bus, "edge-1", clock=lambda: 1_700_000_000) as twins:
+    async with DeviceTwin(
+        store, bus, "edge-1", clock=lambda: 1_700_000_000, samples=samples
+    ) as twins:
         task = asyncio.create_task(twins.run())
         while b'"u-' not in (await store.local("devicetwin")).get("default/lamp-01", b""):
             await asyncio.sleep(0.005)
@@ -149,6 +151,88 @@ async def test_a_device_made_anew_does_not_inherit_the_old_ones_values():
             await asyncio.sleep(0.005)
         bus.arrive("twin/get", {})
         assert (await bus.heard("twin/get/result"))["twin"] == {}
+
+
+async def renewed(store, document):
+    await store.commit(Commit(deltas=[upsert(document)]))
+    uid = document["metadata"]["uid"].encode()
+    while not any(uid in note for note in (await store.local("devicetwin")).values()):
+        await asyncio.sleep(0.005)
+
+
+async def test_a_device_made_anew_is_told_though_the_old_one_was_told_the_same_just_now():
+    async with running(MODEL, lamp(brightness="5")) as (store, bus):
+        await bus.heard("twin/update/delta")
+        bus.said.clear()
+        await renewed(store, lamp(uid="u-2", brightness="5"))
+        assert (await bus.heard("twin/update/delta"))["delta"] == {"brightness": "5"}
+
+
+async def test_a_value_that_was_held_back_is_not_taken_for_a_device_made_anew():
+    def slow(uid):
+        document = lamp(uid=uid)
+        for prop in document["spec"]["properties"]:
+            prop["reporting"] = {"minIntervalMilliseconds": 600_000}
+        return document
+
+    async with running(MODEL, slow("u-1")) as (store, bus):
+        for value in ("1", "2"):  # the second one waits
+            bus.arrive("twin/update", says(brightness=value))
+        while bus.acknowledged != [1, 1]:
+            await asyncio.sleep(0.005)
+        await renewed(store, lamp(uid="u-2"))
+        await asyncio.sleep(2 * TICK_S)  # held-back values are looked at
+        bus.arrive("twin/get", {})
+        assert (await bus.heard("twin/get/result"))["twin"] == {}
+
+
+class Samples:
+    """A sink of readings that keeps (device, property, time)."""
+
+    def __init__(self):
+        self.names, self.taken = [], []
+
+    def series(self, device, prop):
+        self.names.append((device, prop))
+        return len(self.names) - 1
+
+    def put(self, series, times, values):
+        self.taken += [(*self.names[s], t) for s, t in zip(series, times, strict=True)]
+
+    async def until(self, *wanted):
+        while [taken[1] for taken in self.taken] != list(wanted):
+            await asyncio.sleep(0.005)
+
+
+async def test_a_device_of_which_no_value_is_streamed_is_seen_all_the_same():
+    document, samples = lamp(), Samples()
+    document["spec"]["properties"][1]["reporting"] = {"onChange": True}
+    async with running(MODEL, document, samples=samples) as (_, bus):
+        bus.arrive("twin/update", says(brightness="1"))
+        await samples.until("brightness")
+        bus.arrive("twin/update", says(brightness="1"))
+        await samples.until("brightness", "")
+        assert samples.taken[1] == ("default/lamp-01", "", 1_700_000_000_000)
+        bus.arrive("twin/update", says(brightness="1"))  # at the same moment: said already
+        bus.arrive("state/update", {"state": "ok"})
+        bus.arrive("values", {"properties": ["temperature"], "rows": [[1, 20.5]]})
+        await samples.until("brightness", "", "temperature")
+
+
+async def test_a_table_of_old_values_says_too_that_its_device_is_heard_now():
+    samples = Samples()
+    async with running(MODEL, lamp(), samples=samples) as (_, bus):
+        bus.arrive("values", {"properties": ["temperature"], "rows": [[1, 20.5]]})
+        await samples.until("temperature", "")
+
+
+async def test_a_device_that_says_it_goes_is_not_seen():
+    samples = Samples()
+    async with running(MODEL, lamp(), samples=samples) as (_, bus):
+        bus.arrive("state/update", {"state": "offline"})
+        await bus.heard("state/update/result")
+        bus.arrive("state/update", {"state": "online"})
+        await samples.until("")
 
 
 async def test_a_device_that_does_not_decode_is_answered_with_the_field_and_harms_no_other():

@@ -84,6 +84,19 @@ def said(device, number, **values):
     return Inbound(f"$hw/events/device/n/{device}/twin/update", json.dumps(body).encode(), number)
 
 
+def test_a_deletion_keeps_its_place_among_the_updates_that_are_merged():
+    gone = Inbound("$hw/events/device/n/d/twin/update", b'{"twin":{"level":null}}', 3)
+    messages = [said("d", 1, level="1"), said("d", 2, level="2"), gone, said("d", 4, level="4")]
+    kept = coalesce([*messages, said("d", 5, flow="5")])
+    twins = [json.loads(message.payload)["twin"] for message in kept]
+    assert twins == [
+        {"level": {"actual": {"value": "2"}}},
+        {"level": None},
+        {"level": {"actual": {"value": "4"}}, "flow": {"actual": {"value": "5"}}},
+    ]
+    assert [[m.message_id for m in (*k.stands_for, k)] for k in kept] == [[1, 2], [3], [4, 5]]
+
+
 async def test_a_flood_of_one_device_does_not_delay_the_others():
     inbox = Inbox(coalesce)
     for number in range(900):

@@ -27,7 +27,6 @@ def test_a_request_is_recognized_and_answered_beside_it(topic, request_):
     [
         "$hw/events/device/ns/d/twin/update/result",
         "$hw/events/device/ns/d/twin/update/delta",
-        "$hw/events/device/ns/d/twin/cloud_updated",
         "$hw/events/device/d/twin/update",
         "$hw/events/node/edge-1/membership/get/result",
         "$hw/events/node/edge-1/membership/updated",
@@ -43,4 +42,10 @@ def test_what_is_no_request_is_none(topic):
 def test_any_topic_is_a_request_or_none(text):
     for topic in (text, f"$hw/events/device/{text}", f"$hw/events/node/{text}"):
         request = topics.parse(topic)
-        assert request is None or topics.result(request) == f"{topic}/result"
+        if request is not None and request.asked is Asked.CLOUD_UPDATED:
+            assert (
+                topics.result(request)
+                == f"{topics.device_prefix(request.target)}twin/update/result"
+            )
+        else:
+            assert request is None or topics.result(request) == f"{topic}/result"

@@ -78,7 +78,7 @@ image() {
     cp "$root"/boot/vmlinuz-* "$folder/vmlinuz"
     cp "$root"/boot/initrd.img-* "$folder/initrd"
     truncate -s 6G "$folder/disk.img" && mke2fs -q -t ext4 -d "$root" "$folder/disk.img"
-    rm -rf "$root"
+    rm -rf --one-file-system "$root"
     printf '%s\n' "$stamp" >"$folder/stamp"
 }
 

@@ -34,7 +34,7 @@ def burst(world: World) -> list[Figure]:
     """3,000 reports over 100 properties: seconds from the last one to all newest in the API, and API writes."""
     world.put_devices("burst", DEVICES, PROPERTIES)
     world.settle("burst", DEVICES, PROPERTIES)
-    before = world.device_writes()
+    before, mirrored = world.device_writes(), world.mirror_writes()
     sent = world.load("single", prefix="burst", count=BURST, devices=DEVICES, props=PROPERTIES)
     seconds = world.wait_newest("burst", sent["newest"], since_s=sent["ended_s"])
     world.quiet()
@@ -42,6 +42,7 @@ def burst(world: World) -> list[Figure]:
     return [
         Figure("devices.burst.seconds", seconds, "s"),
         Figure("devices.burst.writes", writes, "writes"),
+        Figure("devices.burst.mirrored", world.mirror_writes() - mirrored, "writes"),
     ]
 
 

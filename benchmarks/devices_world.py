@@ -130,12 +130,19 @@ class World:
 
     def device_writes(self) -> int:
         """Return how many writes of devices cloudcore has made."""
+        return self._counted("armadillo_device_writes_total{")
+
+    def mirror_writes(self) -> int:
+        """Return how many writes of DeviceStatus objects cloudcore has made."""
+        return self._counted("armadillo_device_status_object_writes_total ")
+
+    def _counted(self, beginning: str) -> int:
         port = self._plan.ports["cloudcore-metrics"]
         connection = http.client.HTTPSConnection("127.0.0.1", port, context=self._tls, timeout=30)
         connection.request("GET", "/metrics")
         lines = connection.getresponse().read().decode().splitlines()
         connection.close()
-        counted = [line for line in lines if line.startswith("armadillo_device_writes_total{")]
+        counted = [line for line in lines if line.startswith(beginning)]
         return int(sum(float(line.rpartition(" ")[2]) for line in counted))
 
     def load(self, form: str, **options: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from cloudcore.kube.errors import KubeConflictError, KubeNotFoundError
 from cloudcore.kube.informer import Informer
 from cloudcore.kube.resources import NODES
 from synccore.messages import Delta, ObjectKey, Op
+
+logger = logging.getLogger(__name__)
 
 # Ours to set and ours to know nodes by. Not under kubernetes.io: NodeRestriction forbids nodes those.
 AGENT_LABEL = "armadillo.edge/agent"
@@ -148,6 +151,12 @@ def standing_of(body: bytes) -> Standing:
     return Standing.NOT_READY if NOT_READY_TAINT in taints else Standing.READY
 
 
+def _opening(database: str) -> tuple[str, ...]:
+    """Return which database, and which opening of it, an annotation names: the beginning of its id, and its run."""
+    name, _, rest = database.partition(":")
+    return (name[:8], rest.rpartition(":")[2]) if rest else ()
+
+
 class NodeWriter:
     """Registers a node, or adopts one that an administrator made before, and writes its status.
 
@@ -164,6 +173,9 @@ class NodeWriter:
     ) -> None:
         self._api, self._nodes = api, nodes
         self._database_of, self._endpoint_of = database_of, endpoint_of
+        self._claimed: dict[
+            str, tuple[str, ...]
+        ] = {}  # by node: what we wrote of its database and saw written
 
     async def write(self, node: str, delta: Delta) -> str:
         """Write the report; return its result. Raises: RefusedError, KubeApiError."""
@@ -187,6 +199,7 @@ class NodeWriter:
         body = known.body if known is not None else b"{}"
         wanted: dict[str, str | None] = {}
         database, endpoint = self._database_of(node), self._endpoint_of(node)
+        self._note_rival(node, database, recorded_database(body))
         if database and recorded_database(body) != database:
             wanted[DATABASE_ANNOTATION] = database
         place = f"{endpoint.address}:{endpoint.port}" if endpoint else None
@@ -195,6 +208,25 @@ class NodeWriter:
         if wanted:
             patch = encode({"metadata": {"annotations": wanted}})
             await self._api.patch(node, NODES.path(key), patch)
+
+    def _note_rival(self, node: str, ours: str, recorded: str) -> None:
+        """Say it if another cloudcore speaks for `node` too, for another opening of a database, while this one does.
+
+        Each cloudcore refuses a second machine under one name; neither sees the machine that is connected to the
+        other, but in what it writes over ours.
+        """
+        opening, written = _opening(ours), _opening(recorded)
+        if opening and opening == written:
+            self._claimed[node] = opening
+        elif self._claimed.get(node) == opening and recorded:
+            del self._claimed[node]  # once for each time that it is ours again
+            logger.warning(
+                "two machines use the name of this node, or a copy of its disk is in use: database %s is "
+                "connected here, %s to another cloudcore",
+                "/".join(opening),
+                "/".join(written),
+                extra={"node": node},
+            )
 
     async def _register(self, node: str, report: NodeReport) -> None:
         labels = report.metadata.labels | {AGENT_LABEL: AGENT}

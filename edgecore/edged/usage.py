@@ -85,5 +85,8 @@ class MeteredRuntime(ContainerRuntime, Protocol):
     async def reopen_log(self, container_id: str) -> None:
         """Have the runtime write on in a new log file, after the old one was renamed."""
 
+    def daemon_pid(self) -> int:
+        """Return the process id of the runtime's daemon, 0 if it has none that can be told; blocks shortly."""
+
     async def health(self) -> RuntimeHealth:
         """Return the runtime's own conditions and its handlers."""

@@ -216,6 +216,9 @@ class FakeRuntime:
             raise RuntimeUnavailableError("connection refused")
         return self.image_fs
 
+    def daemon_pid(self):
+        return 0
+
     async def used_images(self):
         if self.down:
             raise RuntimeUnavailableError("connection refused")

@@ -67,8 +67,9 @@ class SliceTree:
         self._weigh_class(name)
 
     def remove(self, name: str) -> None:
-        """Stop the slice `name`: it goes, with what a runtime left in it."""
-        if not self._folder(name).exists():
+        """Stop the slice `name`: it goes, with what a runtime left in it; what is in use stays."""
+        folder = self._folder(name)
+        if not folder.exists() or _has_processes(folder):  # systemd would end them
             return
         try:
             self._call("StopUnit", "ss", (name, "replace"))
@@ -145,6 +146,14 @@ class SliceTree:
         return self._mount.joinpath(
             *("-".join(parts[: i + 1]) + ".slice" for i in range(len(parts)))
         )
+
+
+def _has_processes(folder: Path) -> bool:
+    """Return whether anything runs in a cgroup or below it; what goes meanwhile does not."""
+    try:
+        return any(listed.read_text() for listed in folder.rglob("cgroup.procs"))
+    except OSError:
+        return False
 
 
 def _flat(properties: Sequence[Property]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import Any
 
 import msgspec
@@ -21,6 +23,9 @@ from edgecore.edged.usage import (
 STATS_TIMEOUT_S = 30.0
 # An image may be hundreds of thousands of files on a slow card.
 REMOVE_IMAGE_TIMEOUT_S = 300.0
+
+
+_PEER = struct.Struct("3i")  # pid, uid and gid
 
 
 class _Info(msgspec.Struct):
@@ -82,6 +87,17 @@ class CriMeter:
         """Have the runtime close and open the container's log file."""
         request = pb.ReopenContainerLogRequest(container_id=container_id)
         await self._call("ReopenContainerLog", request, pb.ReopenContainerLogResponse)
+
+    def daemon_pid(self) -> int:
+        """Return the process that listens on the runtime's socket, 0 if nobody does; blocks for a local connect."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(1.0)
+            try:
+                asking.connect(self._cri.socket_path)
+            except OSError:
+                return 0
+            peer = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        return int(_PEER.unpack(peer)[0])
 
     async def health(self) -> RuntimeHealth:
         """Return the runtime's conditions and handlers."""

@@ -13,7 +13,6 @@ from corekit.errors import StoreError
 from corekit.logs import RepeatedFault
 from edgecore.edged.admission.demands import Demands
 from edgecore.edged.eviction.ranking import (
-    REASON,
     PodUse,
     over_own_limits,
     ranked,
@@ -21,6 +20,7 @@ from edgecore.edged.eviction.ranking import (
 )
 from edgecore.edged.eviction.signals import read_signals, same_disk
 from edgecore.edged.eviction.use import has_limits, pod_use
+from edgecore.edged.machine.memory import EVICTED
 from edgecore.edged.runtime import RuntimeUnavailableError
 from edgecore.edged.spec.podspec import Pod
 from edgecore.edged.stats.samples import Snapshot
@@ -59,8 +59,8 @@ class Evictable(Protocol):
         """What it asks of the node."""
 
     @property
-    def has_ended(self) -> bool:
-        """Whether nothing of it runs any more."""
+    def is_released(self) -> bool:
+        """Whether nothing of it runs any more, and what it took was given back."""
 
     def evict(self, reason: str, message: str, grace_s: float, disruption: str = "") -> bool:
         """End it as Failed; False if it has ended already."""
@@ -190,7 +190,7 @@ class EvictionManager:
         return [
             pods[verdict.uid]
             for verdict in verdicts
-            if pods[verdict.uid].evict(REASON, verdict.message, HARD_GRACE_S)
+            if pods[verdict.uid].evict(EVICTED, verdict.message, HARD_GRACE_S)
         ]
 
     async def _swept_enough(self) -> bool:
@@ -210,7 +210,7 @@ class EvictionManager:
                 continue
             message = starved_message(use, threshold, observations)
             victim = pods[use.demands.uid]
-            if victim.evict(REASON, message, grace_s, message):
+            if victim.evict(EVICTED, message, grace_s, message):
                 return [victim]
         logger.warning("no pod can be ended for %s", RESOURCES[threshold.signal])
         return []
@@ -222,7 +222,7 @@ class EvictionManager:
 
     async def _cleaned_up(self, ended: Sequence[Evictable]) -> None:
         deadline = time.monotonic() + CLEANUP_LIMIT_S
-        while time.monotonic() < deadline and not all(pod.has_ended for pod in ended):
+        while time.monotonic() < deadline and not all(pod.is_released for pod in ended):
             await asyncio.sleep(CLEANUP_CHECK_S)
 
 

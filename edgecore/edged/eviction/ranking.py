@@ -18,8 +18,6 @@ from edgecore.edged.thresholds import (
     Threshold,
 )
 
-REASON = "Evicted"
-
 
 @dataclass(frozen=True, slots=True)
 class ContainerUse:

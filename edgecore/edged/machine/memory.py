@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+EVICTED = "Evicted"  # the reason of a pod that is ended because something of the node runs short
+
 
 class Waiting(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Why a container does not run: kubelet's word and sentence.
@@ -77,6 +79,11 @@ class PodMemory(msgspec.Struct, kw_only=True, omit_defaults=True):
     init_names: tuple[str, ...] = ()
     containers: dict[str, ContainerMemory] = {}
     status: dict[str, Any] = {}
+
+    @property
+    def evicted(self) -> bool:
+        """Return whether the pod was ended to give back what it took: nothing of it is kept."""
+        return self.outcome == "Failed" and self.reason == EVICTED
 
     def of(self, container: str) -> ContainerMemory:
         """Return what is known of `container`; a fresh note if nothing is."""

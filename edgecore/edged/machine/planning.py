@@ -50,7 +50,7 @@ def plan(pod: Pod, view: View, memory: PodMemory, now_s: float, health: Health =
     if memory.outcome:
         own_s = float(pod.spec.termination_grace_period_seconds)
         grace_s = own_s if memory.end_grace_s is None else min(own_s, memory.end_grace_s)
-        return Plan(teardown(view, grace_s, remove=False, pod=pod))
+        return Plan(teardown(view, grace_s, remove=memory.evicted, pod=pod))
     step = Plan()
     if _past_deadline(pod, memory, now_s, step) or _has_ended(pod, view, memory, step):
         return step

@@ -90,7 +90,8 @@ def _phase(pod: Pod, memory: PodMemory, inits: list[Status], apps: list[Status])
         return "Pending"
     if any("waiting" in s["state"] and not _terminated(s) for s in apps):
         return "Pending"
-    if running or pod.spec.restart_policy == "Always":
+    # Of a deleted pod the final phase is told with its end, when its volumes are gone.
+    if running or pod.is_deleting or pod.spec.restart_policy == "Always":
         return "Running"
     good = all(_terminated(s).get("exitCode") == 0 for s in apps)
     if good:

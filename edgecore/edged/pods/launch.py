@@ -18,7 +18,7 @@ from edgecore.edged.pods.site import Site
 from edgecore.edged.runtime import ContainerStartError, Mount, SandboxConfig
 from edgecore.edged.spec.podspec import Container, Pod
 from edgecore.edged.volumes.containermounts import container_mounts
-from edgecore.edged.volumes.podvolumes import PodVolumes
+from edgecore.edged.volumes.podvolumes import MESSAGES, PodVolumes
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ def _shown(seconds: float) -> str:
 
 def message_file(container: str, attempt: int) -> str:
     """Return where the termination message of an attempt lies, below the pod's folder."""
-    return f"containers/{container}/{attempt}"
+    return f"{MESSAGES}/{container}/{attempt}"
 
 
 def read_termination_message(

@@ -32,7 +32,7 @@ from edgecore.edged.pods.mirrors import Mirrors
 from edgecore.edged.pods.nodefacts import NodeFactsKeeper
 from edgecore.edged.pods.provision import Provision
 from edgecore.edged.pods.site import OWNER, RuntimeId, Site
-from edgecore.edged.pods.staticpods import StaticFolder
+from edgecore.edged.pods.staticpods import StaticFolder, StaticTurns
 from edgecore.edged.pods.worker import PodWorker
 from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
@@ -106,7 +106,8 @@ class Edged:
         self._linked = self._evented = False
         self._static = StaticFolder(Path(settings.static_dir), node_name)
         self._mirrors_changed = asyncio.Event()
-        self._mirrors = Mirrors(store, lambda: self._static.pods, self._mirror, clock)
+        self._turns = StaticTurns()
+        self._mirrors = Mirrors(store, lambda: self._turns.here, self._mirror, clock)
         self._workers: dict[str, PodWorker] = {}
         self._by_name: dict[ObjectKey, str] = {}
         self._memories: dict[str, bytes] = {}
@@ -300,6 +301,8 @@ class Edged:
             del self._by_name[key]
             if before in self._workers:
                 self._workers[before].update(None)
+        if key.kind != "Pod" and not self._turns.may_start(key, stored):
+            return
         if stored is None:
             return
         self._by_name[key] = stored.uid
@@ -332,6 +335,9 @@ class Edged:
         await worker.run()
         self.admission.leave(uid)
         del self._workers[uid]
+        for key, successor in self._turns.left(uid):
+            self._mirrors_changed.set()
+            self._take(key, successor)
 
     async def images_wanted(self) -> set[str]:
         """Return the names of the images of all pods here that have not ended."""

@@ -97,6 +97,37 @@ class StaticFolder:
         return stored
 
 
+class StaticTurns:
+    """Lets static pods of one name follow each other: the next starts when nothing is left of the one before.
+
+    They may want the same port or folder of the node, and the mirror stands for the old one until it has ended.
+    Shapes:  here: what runs, or is being ended, by key.
+    """
+
+    def __init__(self) -> None:
+        self.here: dict[ObjectKey, StoredObject] = {}
+        self._next: dict[ObjectKey, StoredObject] = {}
+
+    def may_start(self, key: ObjectKey, stored: StoredObject | None) -> bool:
+        """Take the newest manifest of `key`, None: it is gone; return whether nothing is in its way."""
+        self._next.pop(key, None)
+        if stored is None:
+            return True
+        before = self.here.setdefault(key, stored)
+        if before.uid == stored.uid:
+            self.here[key] = stored
+            return True
+        self._next[key] = stored
+        return False
+
+    def left(self, uid: str) -> list[tuple[ObjectKey, StoredObject | None]]:
+        """Note that nothing is left of the pod `uid`; return whose turn it is, None: nobody waits."""
+        keys = [key for key, stored in self.here.items() if stored.uid == uid]
+        for key in keys:
+            del self.here[key]
+        return [(key, self._next.pop(key, None)) for key in keys]
+
+
 def static_pod(tree: Any, path: str, node_name: str) -> StoredObject:
     """Return the manifest as the pod of this node that it makes. Raises: ValueError: it is no Pod."""
     if not isinstance(tree, dict) or tree.get("kind") != "Pod" or tree.get("apiVersion") != "v1":

@@ -57,6 +57,7 @@ class PodWorker:
         self._deleting = False
         self._gone = True
         self._retry_now = self._told_only = False
+        self._released = False
         self._messages: dict[str, str] = {}
         self._log_extra = {"pod": f"{memory.namespace}/{memory.name}"}
         self._fault = RepeatedFault(logger, f"pod {memory.namespace}/{memory.name}")
@@ -107,6 +108,11 @@ class PodWorker:
     def has_ended(self) -> bool:
         """Return whether nothing of the pod runs any more, and that was told."""
         return self.memory.status.get("phase") in ("Succeeded", "Failed")
+
+    @property
+    def is_released(self) -> bool:
+        """Return whether the pod has ended, and what it took of the node's disk and memory was given back."""
+        return self._released or self.memory.rejected or self.memory.ended
 
     @property
     def is_active(self) -> bool:
@@ -240,6 +246,9 @@ class PodWorker:
         """Do what is due once there is nothing to start or stop."""
         if pod.is_deleting:
             await self._finish_deletion(pod, view)
+            return None
+        if self.memory.outcome:
+            await self._release(pod)
             return None
         if any(c.phase is ContainerPhase.RUNNING for c in view.latest.values()):
             inputs = await self._site.volume_inputs(pod, lookup, self._ips(pod, view))
@@ -393,10 +402,26 @@ class PodWorker:
             states = [view.latest.get(c.name) for c in pod.spec.containers]
             good = all(s is not None and s.exit_code == 0 for s in states)
             memory.outcome = "Succeeded" if good else "Failed"
+        # First: who reads that the pod has ended may count on its volumes being unmounted.
+        await asyncio.to_thread(self._volumes.release)
         await self._publish(pod, view, Plan(), self._site.clock())
         await self._remove_files(self._actor.log_dir(pod))
         await self._reporter.end()
         logger.info("pod deleted", extra=self._log_extra)
+
+    async def _release(self, pod: Pod) -> None:
+        """Give back what a pod took that has ended and is not deleted yet: its volumes, its cgroup, its tokens.
+
+        Its dead containers and logs are kept for who wants to know why it ended; not those of an evicted pod.
+        """
+        if self._released:
+            return
+        await asyncio.to_thread(self._volumes.release)
+        await self._site.provision.remove_cgroup(self.uid)
+        await self._site.tokens.forget(self.uid)
+        if self.memory.evicted:
+            await asyncio.to_thread(self._actor.remove_logs, Path(self._actor.log_dir(pod)))
+        self._released = True
 
     async def _leave(self) -> bool:
         """End what runs of a pod that must not be here, without a word to the cloud; return whether all is gone."""
@@ -405,6 +430,7 @@ class PodWorker:
         if not self._gone:
             return False  # its record came back meanwhile
         await self._reporter.forget()
+        self._released = True
         if self._gone:
             logger.info("pod is gone", extra=self._log_extra)
         return self._gone

@@ -234,6 +234,10 @@ class ProcessRuntime:
         """Return none: there are no images."""
         return ImageFilesystem()
 
+    def daemon_pid(self) -> int:
+        """Return 0: there is no daemon."""
+        return 0
+
     async def used_images(self) -> set[str]:
         """Return nothing: there are no images."""
         return set()

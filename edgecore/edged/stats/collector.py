@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -26,6 +27,7 @@ from edgecore.edged.stats.samples import (
     NodeSample,
     PodSample,
     Snapshot,
+    SystemSample,
     VolumeSample,
 )
 from edgecore.edged.usage import ContainerUsage, ImageFilesystem, MeteredRuntime
@@ -212,7 +214,20 @@ class Collector:
             image_fs=image_fs,
             max_pid=max_pid,
             process_count=running,
+            system=self._system(boot_s, rates, now_s),
         )
+
+    def _system(
+        self, boot_s: float, rates: dict[str, tuple[float, int]], now_s: float
+    ) -> list[SystemSample]:
+        """Return this agent and the runtime's daemon, by the names that kubelet gives them."""
+        found = []
+        for name, pid in (("kubelet", os.getpid()), ("runtime", self._runtime.daemon_pid())):
+            sample = machine.process(pid, name, boot_s) if pid else None
+            if sample is not None:
+                cpu = self._rated(f"/{name}", sample.cpu, now_s, sample.started_s, rates)
+                found.append(replace(sample, cpu=cpu))
+        return found
 
     def _rated(
         self,

@@ -6,10 +6,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecore.edged.stats.samples import CpuSample, FsSample, InterfaceSample, MemorySample
+from edgecore.edged.stats.samples import (
+    CpuSample,
+    FsSample,
+    InterfaceSample,
+    MemorySample,
+    SystemSample,
+)
 
 PROC = Path("/proc")
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Ends of pods' own links and bridges of container networks: the pods' traffic is counted in the pods.
 _NOT_THE_NODES = ("lo", "veth", "docker", "cbr", "cni", "dummy")
 
@@ -77,6 +84,26 @@ def cpu(proc: Path = PROC) -> tuple[CpuSample, float]:
         elif words[0] == "btime":
             boot_s = float(words[1])
     return CpuSample(usage_ns=busy_ticks * _TICK_NS), boot_s
+
+
+def process(pid: int, name: str, boot_s: float, proc: Path = PROC) -> SystemSample | None:
+    """Return the use of process `pid`, None if there is none of that number."""
+    try:
+        # The name of the program, in parentheses, may hold anything; the rest is numbers.
+        words = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        resident_bytes = int((proc / str(pid) / "statm").read_text().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return None
+    minor, major, user, system, started = (int(words[n - 3]) for n in (10, 12, 14, 15, 22))
+    memory = MemorySample(
+        usage_bytes=resident_bytes,
+        working_set_bytes=resident_bytes,
+        rss_bytes=resident_bytes,
+        page_faults=minor + major,
+        major_page_faults=major,
+    )
+    cpu = CpuSample(usage_ns=(user + system) * _TICK_NS)
+    return SystemSample(name, boot_s + started * _TICK_NS / 1e9, cpu, memory)
 
 
 def cpu_count() -> int:

@@ -109,6 +109,16 @@ class PodSample:
 
 
 @dataclass(frozen=True, slots=True)
+class SystemSample:
+    """A part of the node beside its pods: this agent (`kubelet` to whoever reads it), the runtime."""
+
+    name: str
+    started_s: float
+    cpu: CpuSample
+    memory: MemorySample
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSample:
     """The machine itself; `image_fs` is None where the runtime keeps no images."""
 
@@ -125,6 +135,7 @@ class NodeSample:
     image_fs: FsSample | None
     max_pid: int
     process_count: int
+    system: Sequence[SystemSample] = ()
 
 
 @dataclass(frozen=True, slots=True)

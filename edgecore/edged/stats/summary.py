@@ -16,6 +16,7 @@ from edgecore.edged.stats.samples import (
     NodeSample,
     PodSample,
     Snapshot,
+    SystemSample,
     VolumeSample,
 )
 
@@ -80,12 +81,13 @@ def _node(name: str, node: NodeSample, pods: Sequence[PodSample], stamp: str) ->
     return {
         "nodeName": name,
         "systemContainers": [
-            {
-                "name": "pods",
-                "startTime": rfc3339(node.started_s),
-                "cpu": _cpu(total_cpu(everything), stamp),
-                "memory": _memory(total_memory(everything), stamp),
-            }
+            _system(sample, stamp)
+            for sample in (
+                *node.system,
+                SystemSample(
+                    "pods", node.started_s, total_cpu(everything), total_memory(everything)
+                ),
+            )
         ],
         "startTime": rfc3339(node.started_s),
         "cpu": _cpu(node.cpu, stamp),
@@ -99,6 +101,16 @@ def _node(name: str, node: NodeSample, pods: Sequence[PodSample], stamp: str) ->
             "swapAvailableBytes": max(node.swap_total_bytes - node.memory.swap_bytes, 0),
             "swapUsageBytes": node.memory.swap_bytes,
         },
+    }
+
+
+def _system(sample: SystemSample, stamp: str) -> Object:
+    return {
+        "name": sample.name,
+        "startTime": rfc3339(sample.started_s),
+        "cpu": _cpu(sample.cpu, stamp),
+        "memory": _memory(sample.memory, stamp),
+        "swap": {"time": stamp, "swapUsageBytes": sample.memory.swap_bytes},
     }
 
 

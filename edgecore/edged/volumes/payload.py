@@ -111,8 +111,10 @@ def _keys(
         if item.key in content:
             files[item.path] = File(content[item.key], mode if item.mode is None else item.mode)
         elif not optional:
+            # kubelet's words, which differ for the two
+            what = "configmap references" if kind == "ConfigMap" else "references"
             word = "config" if kind == "ConfigMap" else "secret"
-            raise VolumeError(f"references non-existent {word} key: {item.key}")
+            raise VolumeError(f"{what} non-existent {word} key: {item.key}")
     return files
 
 

@@ -31,6 +31,7 @@ from edgecore.edged.volumes.tree import remove_tree
 
 logger = logging.getLogger(__name__)
 
+MESSAGES = "containers"  # the folder of termination messages
 _TYPE_FOLDERS = (
     ("empty_dir", "empty-dir"),
     ("config_map", "configmap"),
@@ -118,15 +119,35 @@ class PodVolumes:
         path.chmod(mode)
         return path
 
+    def release(self) -> None:
+        """Unmount and delete the volumes of a pod that has ended; what its containers left to say stays.
+
+        Raises:  OSError: something is still mounted, nothing was deleted.
+        """
+        self._places.clear()
+        if not self.folder.exists():
+            return
+        self._unmount()
+        for entry in self.folder.iterdir():
+            if entry.name == MESSAGES:
+                continue
+            if entry.is_dir():
+                remove_tree(entry)
+            else:
+                entry.unlink()
+
     def remove(self) -> None:
         """Unmount and delete everything. Raises: OSError: something is still mounted, nothing was deleted."""
         if not self.folder.exists():
             return
+        self._unmount()
+        remove_tree(self.folder)
+
+    def _unmount(self) -> None:
         # Deleting below a bind mount would delete the node's own files.
         mounts.unmount_below(self.folder)
         if left := mounts.mounts_below(self.folder):
             raise OSError(f"still mounted: {left[0]}")
-        remove_tree(self.folder)
 
     def _goes_on(self, volume: Volume) -> bool:
         if volume.name in self._places:

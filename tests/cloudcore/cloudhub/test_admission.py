@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudcore.cloudhub.admission import EARLY_S, KEPT_S, Admission
+from cloudcore.cloudhub.admission import (
+    EARLY_S,
+    KEPT_S,
+    OWN_APART_S,
+    OWN_BURST_COUNT,
+    Admission,
+)
 
 
 def storm(admission, nodes, *, late_s=0.0):
@@ -83,3 +89,27 @@ def test_turns_that_are_to_come_are_counted_and_lost_ones_are_not():
     assert admission.wait_s("1", 0.1) == 0
     assert admission.waiting_count(0.1) == 8
     assert admission.waiting_count(2 + KEPT_S) == 0
+
+
+def test_a_node_that_joins_and_leaves_in_a_loop_takes_no_turn_of_another():
+    admission = Admission(rate_per_s=100.0, burst_count=100)
+    now, let_in = 0.0, 0
+    for _ in range(6000):  # it tries a hundred times a second, for a minute
+        now += 0.01
+        let_in += admission.wait_s("looping", now) == 0.0
+    assert let_in <= OWN_BURST_COUNT + 60 / OWN_APART_S + 1
+    assert all(admission.wait_s(f"edge-{n}", now) == 0.0 for n in range(90))
+
+
+def test_a_node_with_a_bad_link_may_join_as_often_as_it_breaks():
+    admission = Admission(rate_per_s=100.0, burst_count=100)
+    assert all(admission.wait_s("edge-1", 1.5 * n) == 0.0 for n in range(1000))
+    assert all(admission.wait_s("edge-2", 2000.0 + 0.1 * n) == 0.0 for n in range(20))
+
+
+def test_who_has_joined_is_forgotten_when_it_counts_no_more():
+    admission = Admission(rate_per_s=1000.0, burst_count=10_000)
+    for number in range(5000):
+        admission.wait_s(f"edge-{number}", number / 1000)
+    assert admission.wait_s("edge-0", 100.0) == 0.0
+    assert len(admission._full_at) == 1

@@ -125,6 +125,9 @@ class Store:
         self.database_id, self.index = os.urandom(16), RecordIndex()
         self.run_id, self.fork, self.must_report_all = os.urandom(16).hex(), 0, False
 
+    async def local(self, _owner):
+        return {}
+
     async def commit(self, commit):
         for delta in commit.deltas:
             self.index.put(delta.key, delta.version)

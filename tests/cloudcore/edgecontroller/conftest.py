@@ -32,12 +32,14 @@ class Cloud:
         self.informers = Informers(client, FAST)
         self.controller = EdgeController(self.informers, client, FAST)
         self.endpoints = {}  # what nodeproxy would say, by node
+        self.databases = {}  # what the hub's fence would say
         self.reports = NodeReports(
             self.informers,
             client,
             backoff_s=(0.001, 0.01),
             overwritten=self.controller.status_overwritten,
             endpoint_of=self.endpoints.get,
+            database_of=lambda node: self.databases.get(node, ""),
         )
 
 

@@ -6,7 +6,12 @@ import logging
 
 import pytest
 
-from cloudcore.edgecontroller.nodes import AGENT_LABEL, Endpoint
+from cloudcore.edgecontroller.nodes import (
+    AGENT_LABEL,
+    DATABASE_ANNOTATION,
+    Endpoint,
+    recorded_database,
+)
 from synccore.messages import Delta, ObjectKey, Op
 from tests.cloudcore.edgecontroller.test_controller import named, pod
 from tests.fakes.kubeapi import Fault, until
@@ -125,6 +130,38 @@ async def test_a_node_deleted_by_hand_comes_back_with_its_next_report(api, cloud
     api.remove("nodes", "", "edge-1")
     await cloud.reports.write("edge-1", node_report("edge-1"))
     assert api.get("nodes", "", "edge-1")["status"]["conditions"]
+
+
+async def test_a_machine_that_another_cloudcore_takes_for_this_node_is_noticed(api, cloud, caplog):
+    said = "two machines use the name of this node"
+    ours, key = f"{'1' * 32}:0:7:run-a", ObjectKey("Node", "", "edge-1")
+    cloud.databases["edge-1"] = ours
+
+    async def report_and_see():
+        await cloud.reports.write("edge-1", node_report("edge-1"))
+        await until(lambda: recorded_database(cloud.controller._nodes.get(key).body) == ours)
+
+    def write_over(text):
+        node = api.get("nodes", "", "edge-1")
+        node["metadata"].setdefault("annotations", {})[DATABASE_ANNOTATION] = text
+        return api.put("nodes", node)["metadata"]["resourceVersion"]
+
+    async def seen(version):
+        await until(lambda: cloud.controller._nodes.get(key).resource_version == version)
+
+    await seen(write_over(f"{'2' * 32}:0:9:run-z"))  # of the machine that was here before
+    await report_and_see()
+    await report_and_see()
+    assert said not in caplog.text
+    await seen(write_over(f"{'1' * 32}:1:99:run-b"))
+    await report_and_see()
+    assert caplog.text.count(said) == 1
+    assert "database 11111111/run-a is connected here, 11111111/run-b to another" in caplog.text
+    await report_and_see()
+    assert caplog.text.count(said) == 1
+    cloud.databases["edge-1"] = ours = f"{'1' * 32}:1:100:run-c"  # it was started again
+    await report_and_see()
+    assert caplog.text.count(said) == 1
 
 
 # Pods.

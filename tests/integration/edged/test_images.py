@@ -118,3 +118,40 @@ async def test_images_that_cannot_be_have_their_reasons(edge, registry):
             and t.startswith('Failed to apply default image tag "UPPER/Case:1"')
             for r, t in said
         )
+
+
+async def test_a_registry_that_has_gone_is_said_and_does_no_harm_to_images_that_are_here(
+    edge, tmp_path
+):
+    """containerd has no word of its own for it, as CRI-O has (RegistryUnavailable); kubelet says ErrImagePull too."""
+    (tmp_path / "gone").mkdir()
+    with FakeRegistry(tmp_path / "gone").running() as registry:
+        here, gone = registry.put("team/here"), registry.put("team/gone")
+        await edge.runtime.pull(here)
+        registry.broken = True
+        async with edge.running():
+            await edge.put("Pod", pod(gone, name="broken", uid="u-1"))
+            await edge.until(lambda: edge.waiting("broken").get("reason") == "ErrImagePull", 60)
+            assert "503 Service Unavailable" in edge.waiting("broken")["message"]
+    try:
+        async with edge.running():
+            pods = {"present": pod(here, name="present", uid="u-2")}
+            pods["gone"] = pod(gone, name="gone", uid="u-3")
+            pods["always"] = pod(here, "Always", name="always", uid="u-4")
+            for made in pods.values():
+                await edge.put("Pod", made)
+            await edge.until(lambda: edge.phase("present") == "Running", 60)
+            for name, image in (("gone", gone), ("always", here)):
+                await edge.until(
+                    lambda name=name: edge.waiting(name).get("reason") == "ErrImagePull", 60
+                )
+                assert "connection refused" in edge.waiting(name)["message"]
+                assert edge.phase(name) == "Pending"
+                said = [t for _, r, t in edge.events() if r == "Failed"]
+                assert any(t.startswith(f'Failed to pull image "{image}": ') for t in said)
+            await edge.until(lambda: edge.waiting("gone")["reason"] == "ImagePullBackOff", 60)
+    finally:
+        (image,) = [i for i in await edge.runtime.images() if here in i.names]
+        for sandbox in await edge.runtime.list_sandboxes():
+            await edge.runtime.remove_sandbox(sandbox.id)
+        await edge.runtime.remove_image(image.id)

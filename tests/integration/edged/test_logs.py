@@ -77,3 +77,34 @@ async def test_a_log_is_rotated_without_losing_a_line_and_goes_with_its_pod(edge
         await edge.until(lambda: not folder.exists(), 30)
         await rotator.look()
         assert list((edge.folder / "links").iterdir()) == []
+
+
+async def test_a_container_that_babbles_has_only_so_many_files_of_so_much(edge):
+    edge.settings = dataclasses.replace(
+        edge.settings,
+        container_log_max_size="40Ki",
+        container_log_max_files=3,
+        container_log_period_s=0.05,
+    )
+    log = edge.folder / "logs/default_web_u-1/app/0.log"
+    babble = "while :; do seq 1 1000; sleep 0.1; done"
+    app = container(image=IMAGE, command=["/bin/sh", "-c", babble])
+    seen: dict[
+        str, None
+    ] = {}  # names of files that were put aside, also those that have gone since
+
+    def rotated_often():
+        files = rotated(log)
+        assert (
+            len(files) <= 3
+        )  # with the one in use never more than a fourth, while one is put aside
+        seen.update(dict.fromkeys(f.name.removesuffix(".gz") for f in files))
+        return len(seen) >= 4
+
+    async with edge.running():
+        async with running_tasks(LogRotator(edge.settings, edge.runtime).run()):
+            await edge.put("Pod", pod_object(containers=[app], terminationGracePeriodSeconds=0))
+            await edge.until(rotated_often, 60)
+            await edge.until(lambda: len(rotated(log)) == 2, 30)
+        await edge.drop("Pod", "web", "u-1")
+        await edge.until(lambda: not log.parent.parent.exists(), 30)

@@ -61,6 +61,30 @@ def pid_in(relative):
 
 
 @needs_v1
+async def test_pods_of_each_class_lie_in_its_cgroup_which_goes_with_them(node):
+    whole = {"cpu": "10m", "memory": "32Mi"}
+    asked = {
+        "guaranteed": ("", {"limits": whole, "requests": whole}),
+        "burstable": ("/burstable", {"requests": whole}),
+        "besteffort": ("/besteffort", {}),
+    }
+    top = Path("/sys/fs/cgroup/memory", GROUP.lstrip("/"), "kubepods")
+    async with node.with_settings() as edge:
+        for name, (_, resources) in asked.items():
+            made = pod_object(name, f"u-{name}", [shell("sleep 300", resources=resources)])
+            made["spec"]["terminationGracePeriodSeconds"] = 0
+            await edge.put("Pod", made)
+        await edge.until(lambda: all(edge.phase(name) == "Running" for name in asked), PATIENCE_S)
+        for name, (level, _) in asked.items():
+            assert Path(f"{top}{level}/podu-{name}").is_dir()
+            assert edge.status(name)["qosClass"].lower() == name
+        for name in asked:
+            await edge.drop("Pod", name, f"u-{name}")
+        await edge.until(lambda: not list(top.glob("**/podu-*")), PATIENCE_S)
+        assert {f.name for f in top.iterdir() if f.is_dir()} == {"burstable", "besteffort"}
+
+
+@needs_v1
 async def test_without_requests_a_pod_is_best_effort_and_gets_next_to_no_share(node):
     async with node.with_settings() as edge:
         app = shell("sleep 300")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,13 +98,72 @@ async def test_a_host_port_leads_to_the_container(node):
     assert answer.endswith(b"hello\n")
 
 
-async def answered(port):
+async def answered(port, host="127.0.0.1"):
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = await asyncio.open_connection(host, port)
                 writer.write(b"GET / HTTP/1.0\r\n\r\n")
                 if answer := await reader.read():
                     writer.close()
                     return answer
             await asyncio.sleep(0.1)
+
+
+async def inside(pid, code, *args):
+    """Run Python `code` in the network of process `pid`; return the running process."""
+    command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", code, *args]
+    return await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+
+
+ANSWER = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 8081)); print("up", flush=True)
+while True:
+    asked, who = s.recvfrom(512); s.sendto(b"server " + asked, who)
+"""
+ASK = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
+for _ in range(30):  # UDP may lose one
+    try:
+        s.sendto(b"heard", (sys.argv[1], 8081)); print(s.recv(512).decode()); break
+    except OSError:
+        pass
+"""
+
+
+async def test_pods_reach_each_other_and_the_node_reaches_them_by_http_and_udp(node):
+    serve = "hostname > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"
+    fetch = "until wget -qO- http://$SERVER:8080/; do sleep 0.1; done; exec sleep 1000"
+    ends = {"terminationGracePeriodSeconds": 0}
+    async with node.with_settings() as edge:
+        await edge.put("Pod", pod_object("server", "u-server", [shell(serve)], **ends))
+        await edge.until(lambda: edge.phase("server") == "Running", PATIENCE_S)
+        address = edge.status("server")["podIP"]
+        client = shell(fetch, env=[{"name": "SERVER", "value": address}])
+        await edge.put("Pod", pod_object(containers=[client], **ends))
+        await edge.until(lambda: log(edge) == ["server"], PATIENCE_S)
+        assert (await answered(8080, address)).endswith(b"server\n")
+
+        listed = {s.pod.name: s.containers[0].id for s in await node.runtime.list_sandboxes()}
+        pids = {usage.id: usage.pid for usage in await node.runtime.usages()}
+        server = await inside(pids[listed["server"]], ANSWER)
+        try:
+            assert await asyncio.wait_for(server.stdout.readline(), PATIENCE_S) == b"up\n"
+            for pid in (pids[listed["web"]], os.getpid()):
+                asker = await inside(pid, ASK, address)
+                answer, _ = await asyncio.wait_for(asker.communicate(), PATIENCE_S)
+                assert answer == b"server heard\n"
+        finally:
+            server.kill()
+            await server.wait()
+        await edge.drop("Pod", "server", "u-server")
+
+
+async def test_each_container_has_process_numbers_of_its_own_unless_the_pod_shares_them(node):
+    first, second = shell("echo $$$$"), shell("echo $$$$", "other")  # `$$` is a `$` in a command
+    async with node.with_settings() as edge:
+        await edge.put("Pod", pod_object(containers=[first, second], restartPolicy="Never"))
+        await edge.until(lambda: edge.phase() == "Succeeded", PATIENCE_S)
+        assert (log(edge), log(edge, "other")) == (["1"], ["1"])

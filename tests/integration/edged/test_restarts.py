@@ -106,6 +106,21 @@ async def test_a_restarted_containerd_costs_no_restart(lab, containerd):
         await lab.gone("other", "u-2")
 
 
+async def test_a_pod_that_is_deleted_ends_though_containerd_is_away_for_a_while(lab, containerd):
+    slow = "trap 'echo ending; sleep 1; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+    async with lab.pod(shell(slow)) as made:
+        await lab.until(lambda: lab.log() == ["up"])
+        made["metadata"] |= deleted(30)
+        await lab.put("Pod", made)
+        await lab.until(lambda: "ending" in lab.log())
+        await asyncio.to_thread(containerd.stop)
+        await lab.quiet(lambda: (lab.ended(), lab.phase()))
+        assert (lab.ended(), lab.phase()) == ([], "Running")  # nobody knows, so nothing is said
+        await asyncio.to_thread(containerd.start)
+        await lab.until(lambda: lab.ended() == ["u-1"])
+        assert lab.phase() == "Succeeded"
+
+
 @pytest.fixture
 async def machine(tmp_path_factory):
     """A containerd that may be treated badly."""

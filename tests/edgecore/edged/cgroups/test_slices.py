@@ -95,6 +95,11 @@ def test_a_pods_slice_is_stopped_by_its_uid_and_one_that_is_gone_is_well_removed
     made = make_pod(uid="0f3a-12", containers=[container()])
     assert cgroups.parent(made) == "edge-kubepods-besteffort-pod0f3a_12.slice"
     cgroups.ensure(made, 0)
+    procs = systemd.folder(cgroups.parent(made)) / "cgroup.procs"
+    procs.write_text("17\n")
+    cgroups.remove("0f3a-12")
+    assert systemd.calls[-1][0] != "StopUnit"  # systemd would end what runs in it
+    procs.write_text("")
     cgroups.remove("0f3a-12")
     assert systemd.calls[-1][:2] == ("StopUnit", cgroups.parent(made))
     count = len(systemd.calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -104,6 +105,56 @@ async def test_a_changed_file_is_another_pod_and_a_removed_one_ends_it(edge, fol
         (folder / "web.yaml").unlink()
         await edge.until(lambda: not edge.runtime.sandboxes)
         await edge.until(lambda: wishes(edge)[-1] == (Op.TOMBSTONE, "m-2", None))
+
+
+async def test_the_next_pod_of_a_file_waits_until_the_one_before_has_ended(edge, folder):
+    write(folder, manifest())
+    stopping, may_stop = asyncio.Event(), asyncio.Event()
+    stop = edge.runtime.stop_container
+
+    async def slowly(*args):
+        stopping.set()
+        await may_stop.wait()
+        await stop(*args)
+
+    edge.runtime.stop_container = slowly
+    async with edge.running():
+        await edge.until(lambda: wishes(edge))
+        await stand(edge, wishes(edge)[0])
+        await edge.until(lambda: edge.phase(NAME) == "Running")
+        for grace_s in range(3, 6):  # only the last of several counts
+            write(folder, manifest(terminationGracePeriodSeconds=grace_s))
+            await asyncio.wait_for(stopping.wait(), 4)
+            await asyncio.sleep(0.1)
+        (first,) = edge.runtime.sandboxes.values()
+        assert len(wishes(edge)) == 1  # the mirror stands for what runs
+        may_stop.set()
+        await edge.until(lambda: len(wishes(edge)) == 2)
+        assert wishes(edge)[1][2]["spec"]["terminationGracePeriodSeconds"] == 5
+        await edge.until(
+            lambda: [s.pod.uid for s in edge.runtime.sandboxes.values()] == [wishes(edge)[1][1]]
+        )
+    assert first.pod.uid == wishes(edge)[0][1]
+    assert [c[0] for c in edge.runtime.calls].count("run_sandbox") == 2
+
+
+async def test_a_file_that_goes_and_comes_back_restarts_its_pod(edge, folder):
+    write(folder, manifest())
+    async with edge.running():
+        await edge.until(lambda: wishes(edge))
+        await stand(edge, wishes(edge)[0])
+        await edge.until(lambda: edge.phase(NAME) == "Running")
+        (folder / "web.yaml").unlink()
+        await edge.until(lambda: not edge.runtime.sandboxes)
+        await edge.until(lambda: wishes(edge)[-1] == (Op.TOMBSTONE, "m-1", None))
+        await edge.drop("Pod", NAME, "m-1")
+        write(folder, manifest())
+        await edge.until(lambda: len(wishes(edge)) == 3)
+        await stand(edge, wishes(edge)[2], "m-2")
+        await edge.until(lambda: edge.runtime.sandboxes)
+        await edge.until(
+            lambda: edge.phase(NAME) == "Running" and edge.store.reports[-1].uid == "m-2"
+        )
 
 
 async def test_a_wish_that_was_not_met_is_told_again_but_not_at_once(edge, folder):

@@ -101,7 +101,7 @@ def test_a_secret_lies_in_memory(volumes):
         (
             {"configMap": {"name": "o", "items": [{"key": "z", "path": "z"}]}},
             {"ConfigMap": {}},
-            "references non-existent config key: z",
+            "configmap references non-existent config key: z",
         ),
         (
             {"configMap": {"name": "o", "items": [{"key": "a", "path": "../../x"}]}},

@@ -124,11 +124,12 @@ def json_line(reading: Reading) -> str:
 def _watch_on(find: Callable[[], Access], names: list[str], spoken: _Printer) -> NoReturn:
     """Print values, over losses of the stream too; one that has never said anything ends the command."""
     backoff, begun = Backoff(0.2, 10.0), False
+    last: dict[tuple[str, str], int] = {}
     while True:
         said = False
         try:
             # Each time: a token may have run out meanwhile.
-            for reading in watch(find(), names):
+            for reading in watch(find(), names, last):
                 said = begun = True
                 if reading.missed:
                     typer.echo(f"kubectl-edge: {reading.missed} values left out", err=True)
@@ -140,7 +141,10 @@ def _watch_on(find: Callable[[], Access], names: list[str], spoken: _Printer) ->
             fault = str(exc)
         if said:
             backoff.reset()
-            typer.echo(f"kubectl-edge: {fault}; what comes until it is back is left out", err=True)
+            typer.echo(
+                f"kubectl-edge: {fault}; of what comes until it is back only what is kept is shown",
+                err=True,
+            )
         time.sleep(backoff.next_delay_s())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,13 +43,14 @@ class Access(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One value; `missed` before it were left out."""
+    """One value; `missed` before it were left out; `kept`: it comes from history."""
 
     device: str
     property: str
     time_ms: int
     value: object
     missed: int = 0
+    kept: bool = False
 
 
 class Message(NamedTuple):
@@ -82,12 +83,39 @@ def find_access(calls: Kubectl, server: str) -> Access | None:
     return Access(str(where), ca, credential) if where else None
 
 
-def watch(access: Access, devices: list[str]) -> Iterator[Reading]:
-    """Yield every value of devices ("namespace/name") from now on. Raises: ValueStreamError."""
+Key = tuple[str, str]  # device, property
+
+
+def watch(access: Access, devices: list[str], last: dict[Key, int]) -> Iterator[Reading]:
+    """Yield every value of devices ("namespace/name") from now on, and first what is kept since the `last` one.
+
+    Shapes:  last: time of the last value of each property, in Unix ms; kept up to date here.
+    Raises:  ValueStreamError.
+    """
     from synccore.pb import values_pb2
 
     request = values_pb2.WatchRequest(devices=devices)
-    yield from _read(access, lambda stub: stub.Watch(request))
+    # What comes between the two calls comes twice.
+    told: set[tuple[str, str, int]] = set()
+    for reading in _read(access, lambda stub: stub.Watch(request), lambda: _since(access, last)):
+        key = (reading.device, reading.property)
+        if reading.kept:
+            told.add((*key, reading.time_ms))
+        elif (*key, reading.time_ms) in told:
+            continue
+        yield reading
+        last[key] = reading.time_ms
+
+
+def _since(access: Access, last: dict[Key, int]) -> Iterator[Reading]:
+    for (device, prop), time_ms in list(last.items()):
+        try:
+            for reading in history(access, device, prop, since_ms=time_ms + 1, newest_count=0):
+                yield reading._replace(kept=True)
+        except ValueStreamError as exc:
+            if exc.retryable:
+                raise
+            return  # this user may watch, and not look back
 
 
 def history(
@@ -123,9 +151,15 @@ def messages(access: Access, nodes: list[str]) -> Iterator[Message]:
                 missed = 0
 
 
-def _read(access: Access, call: Any) -> Iterator[Reading]:
+def _read(
+    access: Access, call: Any, first: Callable[[], Iterable[Reading]] = tuple
+) -> Iterator[Reading]:
+    """Yield what a call gives; before that, once it is served, what `first` gives."""
     with _stub(access) as stub:
-        for batch in call(stub):
+        batches = call(stub)
+        batches.initial_metadata()  # waits for it; of a call that failed there is none
+        yield from first()
+        for batch in batches:
             missed = batch.missed
             for value in batch.values:
                 kind = value.WhichOneof("value")

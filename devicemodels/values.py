@@ -48,13 +48,13 @@ def parse_value(device: str, prop: ModelProperty, text: str) -> Value:
 
     Raises:  DeviceModelError: naming device, property, value and limit.
     """
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_VALUE_BYTES:
+    if len(text) > MAX_VALUE_BYTES // 4 and (size := _utf8_bytes(text)) > MAX_VALUE_BYTES:
         problem = f"value of {size} bytes is more than the limit of {MAX_VALUE_BYTES}"
         raise DeviceModelError(device, prop.name, problem)
     try:
         value = _PARSERS[prop.type](text)
-        _check_range(prop, value)
+        if prop.minimum or prop.maximum:
+            _check_range(prop, value)
     except ValueError as exc:
         raise DeviceModelError(device, prop.name, f"value {quoted(text)} {exc}") from None
     return value
@@ -96,6 +96,10 @@ def has_range(prop: ModelProperty) -> bool:
 def quoted(text: str) -> str:
     """Return `text` for an error message, cut where it says nothing more."""
     return repr(text if len(text) <= _QUOTED_CHARS else text[:_QUOTED_CHARS] + "…")
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _check_range(prop: ModelProperty, value: Value) -> None:

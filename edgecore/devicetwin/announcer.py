@@ -19,7 +19,7 @@ DELTA_REPEAT_S = 1.0
 class Bus(Protocol):
     """The MQTT side, as seen from the twins."""
 
-    async def receive(self, limit: int = ...) -> Arrived:
+    async def receive(self, limit: int = ..., most_bytes: int = ...) -> Arrived:
         """Wait for messages, or a new connection."""
 
     def publish(self, topic: str, payload: bytes) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from corekit.timestamps import rfc3339
 from devicemodels.columns import check_column, text_of
 from devicemodels.objects import Device, DeviceModel, ModelProperty
@@ -21,6 +23,7 @@ from devicemodels.twin import (
 )
 from devicemodels.values import DeviceModelError, parse_value
 from devicemodels.versions import merge_versioned
+from edgecore.devicetwin.folding import Lane
 from edgecore.devicetwin.roster import Roster
 from edgecore.devicetwin.streaming import Streamed
 from edgecore.eventbus import payloads, topics
@@ -67,12 +70,15 @@ class Batch:
         self.streamed = Streamed()
         self.problem = ""  # why it could not be stored
         self.now_ms = now_ms
+        self._lanes: dict[str, Lane | None] = {}  # what is not in `twins` yet, by device
         self._roster, self._held, self._linked = roster, twins, linked
 
     def handle(self, topic: str, payload: bytes) -> None:
         """Work one message through; every request gets exactly one answer, a table of values only a bad one."""
         request = topics.parse(topic)
         if request is None:
+            return
+        if request.asked is Asked.TWIN_UPDATE and self._take_reports(request, payload):
             return
         if request.asked is Asked.MEMBERSHIP_GET and request.target != self._roster.node:
             return  # another node's, on a shared broker
@@ -85,6 +91,49 @@ class Batch:
             self.answers.append(Answer(topics.result(request), body))
             if exc.unreadable and (place := topics.unreadable(request)):
                 self.answers.append(Answer(place, body))  # where KubeEdge's clients look for it
+
+    def fold(self) -> None:
+        """Put everything that was only reported into `twins` and `changes`; the caller does before it reads them."""
+        for device_id in list(self._lanes):
+            self._fold(device_id)
+
+    def _take_reports(self, request: Request, payload: bytes) -> bool:
+        """Take a message that only reports, of properties that nobody has asked anything of; False: not one of those."""
+        reported = payloads.decode_reports(payload)
+        device_id = request.target
+        lane = self._lanes[device_id] if device_id in self._lanes else self._open(request)
+        if reported is None or lane is None:
+            return False
+        event_id, reports = reported
+        parts = lane.take(reports, self.now_ms)
+        if parts is None:
+            return False
+        body = payloads.encode_reported(event_id, self.now_ms, parts)
+        self.answers.append(Answer(lane.topic, body, True, event_id))
+        self.event_ids[device_id] = event_id
+        return True
+
+    def _open(self, request: Request) -> Lane | None:
+        device_id, lane = request.target, None
+        device = self._roster.devices.get(device_id)
+        if device is not None and (model := self._roster.model_of(device)) is not None:
+            lane = Lane(device, model, self._twin(device_id), topics.result(request))
+        self._lanes[device_id] = lane
+        return lane
+
+    def _fold(self, device_id: str) -> None:
+        lane = self._lanes.pop(device_id, None)
+        tracks = lane.tracks() if lane else []
+        if not tracks:
+            return
+        twin = self._twin(device_id)
+        touched = {track.prop.name: track.change() for track in tracks}
+        folded = {name: change.current for name, change in touched.items() if change.current}
+        self._changed(device_id, touched)
+        for track in tracks:
+            self.streamed.add_values(device_id, track.prop, self.now_ms, track.values)
+        self.twins[device_id] = structs.replace(twin, properties={**twin.properties, **folded})
+        self._hear(device_id)
 
     def failed(self, problem: str) -> list[Answer]:
         """Return what to say instead, the commit having failed: an error where storage was promised."""
@@ -281,6 +330,8 @@ class Batch:
         return Answer(topics.result(request), body)
 
     def _twin(self, device_id: str) -> Twin:
+        if device_id in self._lanes:
+            self._fold(device_id)  # whoever asks sees everything that was said before
         held = self.twins.get(device_id) or self._held.get(device_id)
         return held or Twin(self._roster.device(device_id).metadata.uid)
 

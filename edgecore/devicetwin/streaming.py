@@ -15,6 +15,8 @@ from synccore.series import MAX_TEXT_VALUE_BYTES, PRESENCE, Value, Values
 
 logger = logging.getLogger(__name__)
 
+# Readings handed over at once; a call costs as much as some ten of them.
+MIN_PUT = 256
 # A value as old as this does not say that its device is heard now: it was read earlier.
 FRESH_MS = 2_000
 # Devices whose values a policy holds back, or that only say their state, are shown as seen this often.
@@ -49,6 +51,18 @@ class Streamed:
         elif len(text) <= MAX_TEXT_VALUE_BYTES and len(text.encode()) <= MAX_TEXT_VALUE_BYTES:
             self.rows.append((device_id, prop.name, time_ms, text))
 
+    def add_values(
+        self, device_id: str, prop: ModelProperty, time_ms: int, values: list[Any]
+    ) -> None:
+        """Add values of one time that the model has accepted, typed; of STRING, BYTES and JSON as text."""
+        if prop.type not in ("INT", "FLOAT", "DOUBLE", "BOOLEAN"):
+            for text in values:
+                self.add(device_id, prop, time_ms, text)
+        elif self.rows:  # which are put after the columns, and may be of the same property
+            self.rows += [(device_id, prop.name, time_ms, value) for value in values]
+        else:
+            self.columns.append((device_id, prop.name, [time_ms] * len(values), values))
+
     def add_column(
         self, device_id: str, prop: ModelProperty, times: list[int], values: list[Any]
     ) -> None:
@@ -82,10 +96,17 @@ class Streamer:
         """Hand over the rows of a batch that is stored."""
         if self._sink is None:
             return
-        for device_id, name, moments, column in streamed.columns:
-            if (number := self._number(device_id, name)) is not None:
-                self.put_columns(array("I", [number]) * len(moments), array("q", moments), column)
         series, times, values = array("I"), array("q"), list[Value]()
+        for device_id, name, moments, column in streamed.columns:
+            if (number := self._number(device_id, name)) is None:
+                continue
+            series.extend(array("I", [number]) * len(moments))
+            times.extend(moments)
+            values += column
+            # A column of one type stays an array: only small ones are worth putting together.
+            if len(series) >= MIN_PUT:
+                self.put_columns(series, times, values)
+                series, times, values = array("I"), array("q"), list[Value]()
         for device_id, name, time_ms, value in streamed.rows:
             if (number := self._number(device_id, name)) is not None:
                 series.append(number)

@@ -14,7 +14,7 @@ from corekit.logs import RepeatedFault
 from edgecore.eventbus import topics
 from edgecore.eventbus.access import AGENT
 from edgecore.eventbus.coalescing import coalesce
-from edgecore.eventbus.inbox import MAX_MESSAGES, Arrived, Inbound, Inbox
+from edgecore.eventbus.inbox import MAX_BYTES, MAX_MESSAGES, Arrived, Inbound, Inbox
 from edgecore.eventbus.link import (
     BrokerAddress,
     BrokerLostError,
@@ -78,9 +78,9 @@ class EventBus:
         """Whether the broker is reached now."""
         return self._link is not None
 
-    async def receive(self, limit: int = 1024) -> Arrived:
-        """Wait for messages, or for a new connection; return up to `limit` messages."""
-        return await self._inbox.take(limit)
+    async def receive(self, limit: int = 1024, most_bytes: int = MAX_BYTES) -> Arrived:
+        """Wait for messages, or for a new connection; return up to `limit` messages, of about `most_bytes`."""
+        return await self._inbox.take(limit, most_bytes)
 
     async def receive_uploads(self, limit: int = 512) -> list[Inbound]:
         """Wait for messages that go to the cloud as they are; return up to `limit`."""

@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 # What may wait here: about 12 MiB, and far above where the connection stops reading.
 MAX_MESSAGES = 32768
 MAX_BYTES = 8 << 20
-# From here on nothing more is read, until half of it is done: about 3 MiB of messages of one value, and a tenth of a
-# second for everybody behind them in the connection.
-CROWDED_MESSAGES, CROWDED_BYTES = 8192, 3 << 20
+# From here on nothing more is read, until half of it is done: about 1.5 MiB of messages of one value, and 50
+# milliseconds for everybody behind them in the connection.
+CROWDED_MESSAGES, CROWDED_BYTES = 4096, 1 << 20
 
 # Of one device: what it may have waiting before its updates are merged, newest wins. One batch of twins takes half.
 MAX_OF_SOURCE = 1024
@@ -122,20 +122,29 @@ class Inbox:
         self._connected = True
         self._filled.set()
 
-    async def take(self, limit: int) -> Arrived:
-        """Wait for something, then return up to `limit` messages, each device's in order, the devices in turn."""
+    async def take(self, limit: int, most_bytes: int = MAX_BYTES) -> Arrived:
+        """Wait for something, then return messages: each device's in order, the devices in turn.
+
+        Shapes:  at most `limit`; none after the one whose payload makes it `most_bytes` together, or more.
+        """
         await self._filled.wait()
         batch: list[Inbound] = []
-        while self._sources and len(batch) < limit:
+        room, room_bytes = limit, most_bytes
+        while self._sources and room > 0 and room_bytes > 0:
             # A share each: whole turns of one message would cost a dictionary move per message.
-            share = max(1, (limit - len(batch)) // len(self._sources))
-            for name in list(self._sources)[: limit - len(batch)]:
+            share = max(1, room // len(self._sources))
+            for name in list(self._sources)[:room]:
                 queue = self._sources.pop(name)
-                batch += [queue.popleft() for _ in range(min(share, len(queue)))]
+                taken, taken_bytes = _take(queue, share, room_bytes)
                 if queue:
                     self._sources[name] = queue  # to the end
+                batch += taken
+                room_bytes -= taken_bytes
+                if room_bytes <= 0:
+                    break
+            room = limit - len(batch)
         self._count -= len(batch)
-        self._bytes -= sum(len(message.payload) for message in batch)
+        self._bytes -= most_bytes - room_bytes
         if self._count <= CROWDED_MESSAGES // 2 and self._bytes <= CROWDED_BYTES // 2:
             self._go_on()
         connected, self._connected = self._connected, False
@@ -161,3 +170,14 @@ class Inbox:
         self._bytes += sum(len(m.payload) for m in queue)
         said = f"{name[:200]}: {self.coalesced_count} merged, {self.dropped_count} dropped so far"
         self._flood.failed(said)
+
+
+def _take(queue: deque[Inbound], share: int, most_bytes: int) -> tuple[list[Inbound], int]:
+    """Take messages from a queue; return them and their bytes."""
+    taken: list[Inbound] = []
+    taken_bytes = 0
+    while queue and len(taken) < share and taken_bytes < most_bytes:
+        message = queue.popleft()
+        taken.append(message)
+        taken_bytes += len(message.payload)
+    return taken, taken_bytes

@@ -38,6 +38,8 @@ SEND_WINDOW = 10
 SESSION_EXPIRY_S = 3600
 # Publishes waiting for the broker: about 2 MiB of twin results. More means that it does not keep up.
 MAX_OUTGOING, MAX_OUTGOING_BYTES = 8192, 8 << 20
+# In one system call; what the kernel does not take of it is held twice for a moment.
+SEND_MESSAGES, SEND_BYTES = 512, 128 << 10
 # Of at most four bytes each: what the protocol can carry. A topic that long is no device's.
 MAX_TOPIC_CHARS = 16_383
 KEEPALIVE_S = 30
@@ -232,12 +234,8 @@ class Link:
         self._due = False
         if not self._open or self._wire is None or self._wire.blocked:
             return
-        packets = b""
-        if count := min(len(self._outgoing), self._window - self._in_flight):
-            messages = [self._outgoing.popleft() for _ in range(count)]
-            self._outgoing_bytes -= sum(len(payload) for _, payload in messages)
-            self._in_flight += count
-            packets = encode_publishes(messages, self._packet_ids(count), modern=self._modern)
+        messages = self._next_messages()
+        packets = encode_publishes(messages, self._packet_ids(len(messages)), modern=self._modern)
         if self._unacknowledged:
             packets += encode_acks(self._unacknowledged)
             self._unacknowledged.clear()
@@ -245,6 +243,19 @@ class Link:
             self._wire.write(packets)
         except OSError as exc:
             self.broken(str(exc))
+        if self._outgoing and self._in_flight < self._window:
+            self._send_soon()
+
+    def _next_messages(self) -> list[tuple[str, bytes]]:
+        messages: list[tuple[str, bytes]] = []
+        payload_bytes, room = 0, min(self._window - self._in_flight, SEND_MESSAGES)
+        while self._outgoing and len(messages) < room and payload_bytes < SEND_BYTES:
+            message = self._outgoing.popleft()
+            messages.append(message)
+            payload_bytes += len(message[1])
+        self._outgoing_bytes -= payload_bytes
+        self._in_flight += len(messages)
+        return messages
 
     def _packet_ids(self, count: int) -> list[int]:
         first = self._packet_id

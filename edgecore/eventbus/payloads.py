@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from corekit.errors import EdgeError
-from devicemodels.objects import DeviceModel
+from devicemodels.objects import DeviceModel, ModelProperty
 from devicemodels.twin import Change, PropertyTwin, Reading, Stamped, is_empty, type_word
 from devicemodels.versions import Version, Versioned
 
@@ -133,6 +133,26 @@ def decode_update(payload: bytes) -> Update:
     return Update(body.event_id, readings)
 
 
+def decode_reports(payload: bytes) -> tuple[str, dict[str, str]] | None:
+    """Return event id and values of a twin/update that only reports; None if it does more, or is wrong."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        return None
+    try:
+        body = _UPDATES.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(body.twin, UnsetType):
+        return None
+    reports = {}
+    for name, twin in body.twin.items():
+        if twin is None or twin.expected is not None or twin.refused is not None:
+            return None
+        if twin.actual is None or twin.actual.value is None:
+            return None
+        reports[name] = twin.actual.value
+    return (body.event_id, reports) if reports else None
+
+
 def decode_cloud_update(payload: bytes) -> CloudUpdate:
     """Return a twin/cloud_updated message.
 
@@ -178,6 +198,30 @@ def encode_twins(
 ) -> bytes:
     """Return the result of twin/update or twin/get; versions are left out, and one that was deleted is null."""
     return _encode(event_id, now_ms, twin=_twins(twins, model))
+
+
+class ReportedPart:
+    """What a result says of a property that has a reported value only: `encode_twins` in pieces made once."""
+
+    __slots__ = ("_begin", "_end", "is_text")
+
+    def __init__(self, prop: ModelProperty) -> None:
+        self._begin = f'{_quoted(prop.name)}:{{"actual":{{"value":'
+        self._end = f'}}}},"optional":true,"metadata":{{"type":{_quoted(type_word(prop))}}}}}'
+        # Of the other types, what the model allows has nothing in it that JSON escapes.
+        self.is_text = prop.type not in ("INT", "FLOAT", "DOUBLE", "BOOLEAN")
+
+    def encode(self, text: str, time_ms: int) -> str:
+        """Return the member of `twin` for a value that the model allows."""
+        value = _quoted(text) if self.is_text else f'"{text}"'
+        return f'{self._begin}{value},"metadata":{{"timestamp":{time_ms}{self._end}'
+
+
+def encode_reported(event_id: str, now_ms: int, parts: Iterable[str]) -> bytes:
+    """Return the result of a twin/update that reported, from the parts of its properties."""
+    twin = ",".join(parts)
+    said = _quoted(event_id) if event_id else '""'
+    return f'{{"event_id":{said},"timestamp":{now_ms},"twin":{{{twin}}}}}'.encode()
 
 
 def encode_delta(
@@ -253,6 +297,10 @@ def _decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         # The whole body once more would only be for the event id, and a wrong body may have none.
         raise PayloadError(BAD_REQUEST, f"bad request body: {exc}", unreadable=True) from exc
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()
 
 
 def _encode(event_id: str, now_ms: int, **members: Any) -> bytes:

@@ -77,7 +77,7 @@ def pump(desired=None, name="pump", uid="u-1", **config):
 class SilentBus:
     """No broker."""
 
-    async def receive(self, limit=1024):
+    async def receive(self, limit=1024, most_bytes=1 << 20):
         await asyncio.Event().wait()
 
     def publish(self, topic, payload):

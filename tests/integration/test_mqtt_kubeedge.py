@@ -7,7 +7,7 @@ import pytest
 
 from edgecore.records import Commit
 from synccore.messages import ObjectKey
-from tests.fakes.devices import MODEL, lamp, tombstone
+from tests.fakes.devices import MODEL, lamp, tombstone, upsert
 from tests.fakes.mqtt import report
 from tests.integration.test_mqtt_twins import ID, kind, reported, site  # noqa: F401 - a fixture
 
@@ -39,6 +39,23 @@ async def test_an_accepted_update_is_result_document_and_delta(kind, tmp_path): 
         assert change["last"] is None
         for versions in ("expected_version", "actual_version"):
             assert set(change["current"][versions]) == {"cloud", "edge"}
+
+
+async def test_everything_is_published_at_qos_1_and_not_retained(kind, tmp_path):  # noqa: F811
+    async with (
+        site(kind, tmp_path, MODEL, lamp()) as (store, device),
+        aiomqtt.Client("127.0.0.1", device.port) as other,
+    ):
+        await other.subscribe(f"{device.prefix}/#", qos=1)
+        await store.commit(Commit(deltas=[upsert(lamp(power="true"), version=2)]))
+        await device.ask("twin/update", report(brightness="7"))
+        seen = {}
+        while len(seen) < 3:
+            message = await anext(other.messages)
+            tail = message.topic.value.removeprefix(f"{device.prefix}/twin/update")
+            if tail:
+                seen[tail] = (message.qos, message.retain)
+        assert seen == dict.fromkeys(("/result", "/document", "/delta"), (1, False))
 
 
 async def test_a_delta_holds_what_differs_and_the_twins_that_expect_something(kind, tmp_path):  # noqa: F811

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
+from armadillo.credentials import Credential
+from armadillo.valueclient import Access, watch
 from cloudcore.history.keeper import History
 from cloudcore.kube.errors import KubeUnreachableError
 from cloudcore.kube.informer import Informer
@@ -404,6 +406,29 @@ async def test_what_a_reader_missed_while_it_was_cut_off_is_in_the_history(tmp_p
         assert sorted({(v.time_ms, v.number) for v in seen}) == [
             (int(NOW_S * 1000) - 1000 + n, float(n)) for n in (1, 2, 3, 4, 5)
         ]
+
+
+async def test_a_watch_by_kubectl_edge_begins_with_what_is_kept_since_it_was_cut_off(tmp_path):
+    document = lamp()
+    document["spec"]["properties"][2]["history"] = {"keepSeconds": 60}
+    async with site(tmp_path) as made, made.stub("ann"):  # which makes its certificate
+        made.devices.upsert(read_object("Device", json.dumps(document).encode()))
+        made.reviews.allowed |= {("ann", verb, "default", "lamp-01") for verb in ("watch", "get")}
+        await made.say(0.0, 1.0, 2.0)
+        pair = [made.authority.pair.cert_file.parent / name for name in ("u.crt", "u.key")]
+        shown = Credential(*(path.read_bytes() for path in pair))
+        ca = made.authority.pair.cert_file.read_bytes()
+        access = Access(f"127.0.0.1:{made.port}", ca, shown)
+        last = {(LAMP, "temperature"): int(NOW_S * 1000)}
+        watching = watch(access, [LAMP], last)
+        seen = [await asyncio.to_thread(next, watching) for _ in range(2)]
+        # Of the times that were told from history, 1 and 2, nothing comes a second time.
+        await made.say(0.0, 1.0, 2.0, 3.0)
+        seen += [await asyncio.to_thread(next, watching) for _ in range(2)]
+        assert [(r.value, r.kept) for r in seen] == [
+            (1.0, True), (2.0, True), (0.0, False), (3.0, False),
+        ]  # fmt: skip
+        await asyncio.to_thread(watching.close)
 
 
 async def test_the_newest_values_and_a_span_can_be_asked_for(tmp_path):

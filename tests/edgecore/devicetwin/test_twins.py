@@ -21,8 +21,8 @@ class RecordedBus:
         self.inbox, self.said, self.full = Inbox(), [], False
         self.acknowledged = []
 
-    async def receive(self, limit=1024) -> Arrived:
-        return await self.inbox.take(limit)
+    async def receive(self, limit=1024, most_bytes=1 << 20) -> Arrived:
+        return await self.inbox.take(limit, most_bytes)
 
     def publish(self, topic, payload):
         if not self.full:

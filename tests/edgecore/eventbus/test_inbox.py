@@ -143,3 +143,19 @@ async def test_a_flood_that_cannot_be_merged_loses_its_oldest_and_is_counted():
     assert taken[-1].message_id == count
     assert inbox.dropped_count == count - len(taken)
     assert link.ids == list(range(1, inbox.dropped_count + 1))
+
+
+async def test_a_batch_is_bounded_by_bytes_and_the_next_begins_with_who_was_left_out():
+    inbox = Inbox()
+    for number in range(30):
+        inbox.put(Inbound(f"$hw/events/device/n/d{number % 3}/values", b"x" * 100, number))
+    first = (await inbox.take(512, 450)).messages
+    assert [m.message_id for m in first] == [0, 3, 6, 9, 12]
+    rest = []
+    while len(rest) < 25:
+        batch = (await inbox.take(512, 450)).messages
+        assert len(batch) == 5
+        rest += batch
+    assert rest[0].message_id == 1
+    assert sorted(m.message_id for m in first + rest) == list(range(30))
+    assert inbox.waiting_bytes == 0

@@ -144,8 +144,6 @@ class PodSettings:
     # What pods may not use, by resource (cpu, memory, ephemeral-storage, hugepages): the system's, and this agent's.
     system_reserved: dict[str, str] = field(default_factory=dict)
     kube_reserved: dict[str, str] = field(default_factory=dict)
-    # All pods together get no more memory than what is not reserved, as kubelet enforces node allocatable.
-    enforce_node_allocatable: bool = True
     # Pods are ended when less than this is left, as kubelet's defaults; an amount, or a part of the whole.
     # Signals: memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree,
     # pid.available. A setting here replaces them all. allocatableMemory.available, what all pods together may still

@@ -79,20 +79,9 @@ class CgroupTree:
                     found[folder.name.removeprefix("pod")] = f"{base}/{folder.name}"
         return found
 
-    def limit_all(self, root: str, memory_bytes: int) -> None:
-        """Limit the memory of all pods below `root`; 0 for no limit. Raises: OSError."""
-        folder = self.memory_folder(root)
-        if self.unified:
-            self._delegate(folder.parent)
-        folder.mkdir(parents=True, exist_ok=True)
-        name, no_limit = ("memory.max", "max") if self.unified else ("memory.limit_in_bytes", "-1")
-        if (folder / name).exists():
-            (folder / name).write_text(str(memory_bytes) if memory_bytes else no_limit)
-
-    def memory_folder(self, root: str) -> Path:
-        """Return where the memory of all pods below `root` is counted; it need not exist."""
-        mount = self._mount if self.unified else self._mount / "memory"
-        return mount / root.strip("/") / ROOT
+    def memory_folder(self, path: str) -> Path:
+        """Return where the memory of the cgroup at `path` is counted; it need not exist."""
+        return (self._mount if self.unified else self._mount / "memory") / path.lstrip("/")
 
     def _hierarchies(self) -> list[Path]:
         """Return where all of them are mounted: a runtime makes cgroups in every one, and leaves the pods' to us."""

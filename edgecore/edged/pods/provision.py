@@ -25,8 +25,10 @@ from edgecore.edged.runtime import (
     SandboxConfig,
 )
 from edgecore.edged.spec.podspec import Container, Pod
-from edgecore.edged.spec.quantity import parse_quantity
 from edgecore.edged.spec.refusals import Abilities, Refusal, admission_refusal
+from edgecore.edged.spec.resources import node_limits
+from edgecore.edged.stats.cgroups import read_memory
+from edgecore.edged.stats.machine import cpu_count
 from edgecore.edged.thresholds import Observation
 from edgecore.records import RecordStore, StoredObject
 from edgecore.settings import PodSettings
@@ -116,7 +118,7 @@ class Provision:
         """
         if (cgroups := await self._pod_cgroups()) is None:
             return None
-        memory = await asyncio.to_thread(cgroups.memory)
+        memory = await asyncio.to_thread(read_memory, cgroups.memory_folder)
         if memory is None or memory.limit_bytes is None or memory.available_bytes is None:
             return None
         return Observation(memory.available_bytes, memory.limit_bytes)
@@ -194,8 +196,6 @@ class Provision:
         if not self._cgroups_chosen:
             features = await self._runtime_features()
             self._cgroups = await asyncio.to_thread(self._choose_cgroups, features)
-            if self._cgroups is not None:
-                await asyncio.to_thread(self._limit_all, self._cgroups)
             self._cgroups_chosen = True
         return self._cgroups
 
@@ -204,27 +204,21 @@ class Provision:
         if root == "none" or self._runtime.name == "process":
             return None
         if driver == "systemd" or (driver == "auto" and features.systemd_cgroups):
-            return slice_cgroups(root, SliceTree())
+            return self._limited(slice_cgroups(root, SliceTree()))
         tree = CgroupTree()
         if problem := tree.problem(root):
             logger.warning("no cgroups for pods, their limits as a whole are not kept: %s", problem)
             return None
-        return file_cgroups(root, tree)
+        return self._limited(file_cgroups(root, tree))
 
-    def _limit_all(self, cgroups: PodCgroups) -> None:
-        """Have all pods together use what is not reserved of the memory: node allocatable, as kubelet enforces it.
-
-        What eviction keeps free is no part of this limit: it is to end a pod before the kernel kills one.
-        """
-        left = 0
-        if self._settings.enforce_node_allocatable:
-            reserved = (self._settings.system_reserved, self._settings.kube_reserved)
-            amounts = sum(parse_quantity(r.get("memory", "0")) for r in reserved)
-            left = max(self._memory_capacity_bytes - int(amounts), 1)
+    def _limited(self, cgroups: PodCgroups) -> PodCgroups:
+        """Return `cgroups`, which keep all pods together out of what is reserved."""
+        reserved = (self._settings.system_reserved, self._settings.kube_reserved)
         try:
-            cgroups.limit_all(left)
-        except OSError as exc:  # pods hold more already, or nobody may: they run all the same
-            logger.warning("all pods together have no new limit of memory: %s", exc)
+            cgroups.limit_all(node_limits(cpu_count(), self._memory_capacity_bytes, reserved))
+        except OSError as exc:
+            logger.warning("no limit for all pods together: %s", exc)
+        return cgroups
 
     async def _runtime_features(self) -> RuntimeFeatures:
         if self._features is None:

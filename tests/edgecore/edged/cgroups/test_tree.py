@@ -82,27 +82,9 @@ def test_version_2_gets_weight_quota_memory_and_pids_and_delegates_from_the_top(
     assert tree.pods("/") == {"1": "kubepods/burstable/pod1"}
 
 
-def test_version_2_limits_the_memory_of_all_pods_together(tmp_path):
-    tree = UnifiedTree(tmp_path)
-    populate(tmp_path / "edge")
-    populate(tmp_path / "edge/kubepods")
-    written = tree.memory_folder("/edge") / "memory.max"
-    tree.limit_all("/edge", 1 << 30)
-    assert written.read_text() == str(1 << 30)
-    assert "+memory" in (tmp_path / "edge/cgroup.subtree_control").read_text()
-    tree.limit_all("/edge", 0)
-    assert written.read_text() == "max"
-
-
-def test_version_1_limits_the_memory_of_all_pods_together(tmp_path):
-    made = tmp_path / "memory/kubepods"
-    made.mkdir(parents=True)
-    (made / "memory.limit_in_bytes").write_text("")
-    tree = CgroupTree(tmp_path)
-    tree.limit_all("/", 1 << 30)
-    assert (made / "memory.limit_in_bytes").read_text() == str(1 << 30)
-    tree.limit_all("/", 0)
-    assert (tree.memory_folder("/") / "memory.limit_in_bytes").read_text() == "-1"
+def test_the_memory_of_a_group_is_counted_below_its_controller_in_version_1(tmp_path):
+    assert CgroupTree(tmp_path).memory_folder("/kubepods") == tmp_path / "memory/kubepods"
+    assert UnifiedTree(tmp_path).memory_folder("/kubepods") == tmp_path / "kubepods"
 
 
 def test_version_2_without_limits_says_max(tmp_path):

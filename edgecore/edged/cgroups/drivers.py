@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from edgecore.edged.cgroups.names import path_of_all, pod_path, pod_slice, slice_of_all
@@ -24,6 +25,9 @@ class Tree(Protocol):
 
     def pods(self, root: str, /) -> dict[str, str]:
         """Return pod uid -> name of every pod's group."""
+
+    def memory_folder(self, name: str, /) -> Path:
+        """Return where the memory of the group is counted; it need not exist."""
 
 
 class PodCgroups:
@@ -54,6 +58,11 @@ class PodCgroups:
         """Remove the cgroup of a pod of which nothing runs any more; one that is not there is well removed."""
         if name := self._tree.pods(self._root).get(uid):
             self._tree.remove(name)
+
+    @property
+    def memory_folder(self) -> Path:
+        """Return where the memory of all pods together is counted; it need not exist."""
+        return self._tree.memory_folder(self._all_pods)
 
 
 def file_cgroups(root: str, tree: CgroupTree) -> PodCgroups:

@@ -87,6 +87,11 @@ class SliceTree:
                 found[uid.replace("_", "-")] = folder.name
         return found
 
+    def memory_folder(self, name: str) -> Path:
+        """Return where the memory of the slice `name` is counted; it need not exist."""
+        relative = self._folder(name).relative_to(self._mount)
+        return (self._mount if self._unified else self._mount.parent / "memory") / relative
+
     def _start(self, name: str, wanted: Sequence[Property]) -> None:
         about: list[Property] = [
             ("Description", "s", f"pods: {name}"),

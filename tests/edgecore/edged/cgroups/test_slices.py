@@ -80,6 +80,13 @@ def test_a_slice_that_is_there_is_given_its_limits_anew(tmp_path):
         assert asked[unlimited] == str(NO_LIMIT)
 
 
+@pytest.mark.parametrize(("unified", "top"), [(True, "."), (False, "memory")], ids=["v2", "v1"])
+def test_the_memory_of_a_slice_is_counted_below_its_controller(tmp_path, unified, top):
+    tree = SliceTree(tmp_path, Systemd(tmp_path, unified=unified))
+    found = tree.memory_folder("edge-kubepods.slice")
+    assert found == tmp_path / top / "edge.slice/edge-kubepods.slice"
+
+
 def test_version_1_has_names_of_its_own(tmp_path):
     systemd = Systemd(tmp_path, unified=False)
     SliceTree(tmp_path, systemd).ensure("kubepods-podx.slice", LIMITS, 0)

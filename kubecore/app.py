@@ -55,7 +55,9 @@ def components(settings: KubecoreSettings) -> list[Component]:
     registry, hub = Registry(), WatchHub(store)
     addresses = ServiceAddresses(store, settings.services.network(), settings.services.node_ports())
     usage = QuotaUsage(store)
-    admitters = _admitters(store, addresses, usage, mount_tokens=settings.accounts.mount_tokens)
+    admitters = admission_steps(
+        store, addresses, usage, mount_tokens=settings.accounts.mount_tokens
+    )
     operations = Operations(store, registry, hub, admitters)
     objects, kubelets = Objects(operations), KubeletClient(settings.kubelet)
     key_file = Path(settings.store.path).with_name("service-accounts.key")
@@ -84,7 +86,7 @@ def components(settings: KubecoreSettings) -> list[Component]:
     ]
 
 
-def _admitters(
+def admission_steps(
     store: Store, addresses: ServiceAddresses, usage: QuotaUsage, *, mount_tokens: bool
 ) -> Admitters:
     """Return what new objects go through, in upstream's order: what completes them first, quotas last."""

@@ -10,7 +10,6 @@ import base64
 import logging
 import time
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -60,6 +59,7 @@ class CertificateRequests:
     ) -> None:
         self._objects, self._settings, self._may_ask = objects, settings, may_ask
         self._clock = clock
+        self._signer: Signer | None = None
         self._wake = asyncio.Event()
         self._kind = builtin(objects, "certificates.k8s.io", "certificatesigningrequests")
         self._requests = Mirror(objects, self._kind, self._wake.set)
@@ -103,6 +103,8 @@ class CertificateRequests:
                 # 404, 409: it went or changed meanwhile, and its event is on its way.
                 failed = failed or exc.status not in (404, 409)
                 logger.debug("certificate request %s: %s", request["metadata"]["name"], exc)
+            except ValueError as exc:  # stored by a release that took more for a request
+                logger.warning("certificate request %s: %s", request["metadata"]["name"], exc)
         return failed
 
     async def _tend(self, request: Object) -> None:
@@ -146,8 +148,19 @@ class CertificateRequests:
             return
         asked = spec.get("expirationSeconds") or self._settings.duration_s
         seconds = int(min(asked, self._settings.duration_s))
-        signer = await asyncio.to_thread(lambda: self._signer)
-        made = await asyncio.to_thread(signer.sign, wanted, spec["usages"], seconds, self._clock())
+        signer = await asyncio.to_thread(self._authority)
+        if signer is None:
+            return
+        try:
+            made = await asyncio.to_thread(
+                signer.sign, wanted, spec["usages"], seconds, self._clock()
+            )
+        except (
+            ValueError,
+            TypeError,
+        ) as exc:  # a key that nobody signs, or an authority that has ended
+            await self._condition(request, "Failed", "SignerValidationFailure", str(exc), "status")
+            return
         status = {**(request.get("status") or {}), "certificate": base64.b64encode(made).decode()}
         await self._objects.update(
             self._kind, "", name, {**request, "status": status}, subresource="status"
@@ -164,16 +177,21 @@ class CertificateRequests:
         name = request["metadata"]["name"]
         await self._objects.update(self._kind, "", name, changed, subresource=subresource)
 
-    @cached_property
-    def _signer(self) -> Signer:
+    def _authority(self) -> Signer | None:
+        """Return what signs, loaded at its first use; None, and a line in the log, if it cannot be used."""
         from kubecore.values.signing_requests import Signer  # late: see there
 
         cert_file, key_file = self._settings.ca_cert_file, self._settings.ca_key_file
         try:
-            return Signer(Path(cert_file), Path(key_file))
+            self._signer = self._signer or Signer(Path(cert_file), Path(key_file))
         except (OSError, ValueError, TypeError) as exc:
-            problem = f"{cert_file}, {key_file} cannot be used: {exc}"
-            raise ConfigError(SETTINGS, "certificates.ca_key_file", problem) from exc
+            logger.error(
+                "certificates.ca_cert_file %s, ca_key_file %s cannot be used: %s",
+                cert_file,
+                key_file,
+                exc,
+            )
+        return self._signer
 
 
 def _read(request: Object) -> CertificateRequest:

@@ -5,15 +5,18 @@ Source:  Kubernetes' endpoint and endpointslice controllers.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from kubecore.values.addresses import family_of
 
 Object = dict[str, Any]
 Ports = tuple[tuple[str, int, str, str], ...]  # (name, port, protocol, appProtocol), sorted
 
 MANAGED_BY = "endpointslice-controller.k8s.io"
+MIRRORED_BY = "endpointslicemirroring-controller.k8s.io"
+SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGER_LABEL = "endpointslice.kubernetes.io/managed-by"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
@@ -40,7 +43,7 @@ class Backend:
     @property
     def family(self) -> str:
         """IPv4 or IPv6."""
-        return f"IPv{ipaddress.ip_address(self.ip).version}"
+        return family_of(self.ip)
 
 
 def shrink_pod(pod: Object) -> Object:
@@ -91,8 +94,8 @@ def _of_pod(service: Object, pod: Object) -> Iterator[Backend]:
     in_domain = spec.get("subdomain") == service["metadata"]["name"]
     families = service["spec"].get("ipFamilies") or []
     for ip in status["ips"]:
-        family = f"IPv{ipaddress.ip_address(ip).version}"
-        if families and family not in families:
+        family = family_of(ip)
+        if not family or (families and family not in families):
             continue
         yield Backend(
             ip,
@@ -170,6 +173,47 @@ def slices_of(service: Object, found: Iterable[Backend]) -> list[Object]:
         for (family, ports), members in sorted(groups.items())
         for start in range(0, max(len(members), 1), MAX_SLICE)
     ]
+
+
+def mirrored_of(endpoints: Object) -> list[Object]:
+    """Return the slices that say what somebody's own Endpoints say; none if they are not to be mirrored."""
+    meta = endpoints["metadata"]
+    labels = dict(meta.get("labels") or {})
+    if labels.get(SKIP_MIRROR) == "true":
+        return []
+    labels |= {SERVICE_NAME: meta["name"], MANAGER_LABEL: MIRRORED_BY}
+    owner = {"apiVersion": "v1", "kind": "Endpoints", "name": meta["name"], "uid": meta["uid"]}
+    owner |= {"controller": True, "blockOwnerDeletion": True}
+    made = []
+    for subset in endpoints.get("subsets") or ():
+        members: dict[str, list[Object]] = {}
+        for key, ready in (("addresses", True), ("notReadyAddresses", False)):
+            for address in subset.get(key) or ():
+                if family := family_of(str(address.get("ip"))):
+                    members.setdefault(family, []).append(_mirrored(address, ready=ready))
+        ports = [{"name": "", "protocol": "TCP", **port} for port in subset.get("ports") or ()]
+        for family, found in sorted(members.items()):
+            for start in range(0, len(found), MAX_SLICE):
+                part = found[start : start + MAX_SLICE]
+                metadata = {
+                    "generateName": f"{meta['name']}-",
+                    "labels": labels,
+                    "ownerReferences": [owner],
+                }
+                made.append(
+                    {
+                        "metadata": metadata,
+                        "addressType": family,
+                        "endpoints": part,
+                        "ports": ports,
+                    }
+                )
+    return made
+
+
+def _mirrored(address: Object, *, ready: bool) -> Object:
+    kept = {k: address[k] for k in ("hostname", "nodeName", "targetRef") if address.get(k)}
+    return {"addresses": [address["ip"]], "conditions": {"ready": ready}, **kept}
 
 
 def _slice(service: Object, family: str, ports: Ports, members: list[Backend]) -> Object:

@@ -1,5 +1,6 @@
 """Keeps the Endpoints and EndpointSlices of services with selectors equal to the pods behind them.
 
+Of services without one the Endpoints are somebody's own; their slices say the same.
 A change of a pod is looked up among the services of its namespace; only services it touches are worked on. Pods are
 followed from the first service that has a selector on: where there is none, their every report would be read for nothing.
 """
@@ -14,10 +15,12 @@ from typing import Any, Self
 from kubecore.controllers.endpoint_sets import (
     MANAGED_BY,
     MANAGER_LABEL,
+    MIRRORED_BY,
     SERVICE_NAME,
     backends,
     endpoints_of,
     has_selector,
+    mirrored_of,
     selects,
     shrink_pod,
     slices_of,
@@ -33,6 +36,7 @@ Key = tuple[str, str]
 # Pods of one workload change together; one pass serves them.
 SETTLE_S = 0.05
 RETRY_S = 1.0
+_MANAGERS = (MANAGED_BY, MIRRORED_BY)
 
 
 class ServiceEndpoints:
@@ -125,7 +129,7 @@ class ServiceEndpoints:
     def _on_slice(self, before: Object | None, after: Object | None) -> None:
         for obj in (before, after):
             labels = (obj or {}).get("metadata", {}).get("labels") or {}
-            if obj is not None and labels.get(MANAGER_LABEL) == MANAGED_BY:
+            if obj is not None and labels.get(MANAGER_LABEL) in _MANAGERS:
                 self._dirty.add((obj["metadata"]["namespace"], labels.get(SERVICE_NAME, "")))
 
     def _touch(self, before: Object | None, after: Object | None) -> None:
@@ -141,7 +145,7 @@ class ServiceEndpoints:
         slices: defaultdict[Key, list[Object]] = defaultdict(list)
         for one in self._slices.objects.values() if dirty else ():
             labels = one["metadata"].get("labels") or {}
-            if labels.get(MANAGER_LABEL) == MANAGED_BY:
+            if labels.get(MANAGER_LABEL) in _MANAGERS:
                 slices[one["metadata"]["namespace"], labels.get(SERVICE_NAME, "")].append(one)
         failed = False
         for key in sorted(dirty):
@@ -164,13 +168,13 @@ class ServiceEndpoints:
             self._gone.discard(key)
             return
         if not has_selector(service):
-            for one in slices:
-                await self._objects.delete(self._slices_kind, *key_of(one))
+            own = self._endpoints.objects.get(key)
+            await self._write_slices(key[0], slices, mirrored_of(own) if own else [])
             return
         pods = [p for p in self._by_namespace[key[0]].values() if selects(service, p)]
         found = backends(service, pods)
         await self._write_endpoints(key, endpoints_of(service, found))
-        await self._write_slices(service, slices, slices_of(service, found))
+        await self._write_slices(key[0], slices, slices_of(service, found))
 
     async def _write_endpoints(self, key: Key, wanted: Object) -> None:
         present = self._endpoints.objects.get(key)
@@ -183,10 +187,9 @@ class ServiceEndpoints:
             await self._objects.update(self._endpoints_kind, *key, changed)
 
     async def _write_slices(
-        self, service: Object, present: list[Object], wanted: list[Object]
+        self, namespace: str, present: list[Object], wanted: list[Object]
     ) -> None:
         """Change as few slices as possible: equal ones stay, others are taken over by those that are new."""
-        namespace = service["metadata"]["namespace"]
         missing = []
         left = list(present)
         for one in wanted:

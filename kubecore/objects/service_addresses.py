@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from kubecore.errors import ApiStatusError, invalid
@@ -19,7 +20,8 @@ from kubecore.schema.validation_services import (
     needs_node_ports,
     wrong_addresses,
 )
-from kubecore.storage.store import Store
+from kubecore.storage.store import Store, StoredObject
+from kubecore.values.addresses import family_of
 from kubecore.values.invalid import Cause, InvalidObjectError
 from kubecore.values.invalid import invalid as wrong
 
@@ -32,11 +34,21 @@ _ADDRESS_KEYS = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 _OPENED = ("NodePort", "LoadBalancer")
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What one state of a service has."""
+
+    revision: int
+    addresses: tuple[Any, ...]
+    ports: tuple[int, ...]
+
+
 class ServiceAddresses:
     """Allocates in `network` and `node_ports`; both ends of the latter belong to it."""
 
     def __init__(self, store: Store, network: Network, node_ports: tuple[int, int]) -> None:
         self._store, self._network, self._node_ports = store, network, node_ports
+        self._known: dict[tuple[str, str], _Given] = {}
 
     @property
     def master(self) -> str:
@@ -60,14 +72,18 @@ class ServiceAddresses:
             name = service["metadata"]["name"]
             raise invalid(resource, InvalidObjectError(resource.group_kind, name, causes))
 
-    def _others(self, service: Object) -> list[Object]:
+    def _others(self, service: Object) -> list[_Given]:
+        """Return what the other services have; each state of a service is read once."""
         meta = service["metadata"]
         own = (meta.get("namespace", ""), meta["name"])
-        return [
-            entry.parse()
-            for entry in self._store.upcoming("services")
-            if (entry.namespace, entry.name) != own
-        ]
+        known, self._known = self._known, {}
+        for entry in self._store.upcoming("services"):
+            key = (entry.namespace, entry.name)
+            given = known.get(key)
+            if given is None or given.revision != entry.revision:
+                given = _given(entry)
+            self._known[key] = given
+        return [given for key, given in self._known.items() if key != own]
 
     def _set_families(self, service: Object) -> list[Cause]:
         """One family is all there is; who insists on another is refused."""
@@ -92,7 +108,7 @@ class ServiceAddresses:
         return []
 
     def _give_address(
-        self, service: Object, old: Object | None, others: Iterable[Object]
+        self, service: Object, old: Object | None, others: Iterable[_Given]
     ) -> list[Cause]:
         spec = service["spec"]
         asked = list(
@@ -108,7 +124,7 @@ class ServiceAddresses:
         spec["clusterIP"], spec["clusterIPs"] = asked[0], asked
         return []
 
-    def _problem(self, service: Object, text: str, others: Iterable[Object]) -> str:
+    def _problem(self, service: Object, text: str, others: Iterable[_Given]) -> str:
         address, meta = ipaddress.ip_address(text), service["metadata"]
         if address not in self._network or not self._is_usable(address):
             return (
@@ -124,7 +140,7 @@ class ServiceAddresses:
             ends.add(self._network.broadcast_address)
         return address not in ends
 
-    def _free_address(self, others: Iterable[Object]) -> str:
+    def _free_address(self, others: Iterable[_Given]) -> str:
         size = min(self._network.num_addresses, MAX_GIVEN)
         last = size - 2 if self._network.version == 4 else size - 1
         # The lower band is left for addresses that are asked for, as long as there is room above it.
@@ -137,14 +153,9 @@ class ServiceAddresses:
             raise ApiStatusError(500, "InternalError", f"Internal error occurred: {problem}")
         return str(self._network.network_address + number)
 
-    def _give_ports(self, ports: list[Object], others: Iterable[Object]) -> list[Cause]:
+    def _give_ports(self, ports: list[Object], others: Iterable[_Given]) -> list[Cause]:
         first, last = self._node_ports
-        taken = {
-            port["nodePort"]
-            for other in others
-            for port in other["spec"].get("ports") or ()
-            if port.get("nodePort")
-        }
+        taken = {port for other in others for port in other.ports}
         causes = []
         for index, port in enumerate(ports):
             number = port.get("nodePort")
@@ -236,13 +247,16 @@ def _is_open(service: Object) -> bool:
     return is_headless(service) and not service["spec"].get("selector")
 
 
-def _taken(services: Iterable[Object]) -> set[Any]:
-    return {
-        ipaddress.ip_address(ip)
-        for service in services
-        for ip in service["spec"].get("clusterIPs") or ()
-        if ip and ip != "None"
-    }
+def _taken(others: Iterable[_Given]) -> set[Any]:
+    return {address for other in others for address in other.addresses}
+
+
+def _given(entry: StoredObject) -> _Given:
+    spec = entry.parse()["spec"]
+    # Older releases took any text for an address.
+    ips = [ip for ip in spec.get("clusterIPs") or () if family_of(ip)]
+    ports = [port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")]
+    return _Given(entry.revision, tuple(map(ipaddress.ip_address, ips)), tuple(ports))
 
 
 def _pick(taken: set[int], *bands: tuple[int, int]) -> int | None:

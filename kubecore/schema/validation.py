@@ -26,7 +26,11 @@ from kubecore.schema.validation_policies import (
     quota_update,
     runtime_class_update,
 )
-from kubecore.schema.validation_services import check_service, service_update
+from kubecore.schema.validation_services import (
+    check_endpoints,
+    check_service,
+    service_update,
+)
 from kubecore.schema.validation_volumes import (
     check_claim,
     check_class,
@@ -215,6 +219,7 @@ _RULES: dict[str, Callable[[Object], list[Cause]]] = {
     "secrets": _check_secret,
     "events": _check_event,
     "services": check_service,
+    "endpoints": check_endpoints,
     "limitranges": check_limit_range,
     "resourcequotas": check_quota,
     "runtimeclasses.node.k8s.io": check_runtime_class,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kubecore.values.addresses import family_of
 from kubecore.values.invalid import (
     Cause,
     duplicate,
@@ -179,6 +180,11 @@ def check_endpoint_slice(obj: Object) -> list[Cause]:
         if not endpoint.get("addresses"):
             rule = "must contain at least 1 address"
             causes.append(required(f"endpoints[{index}].addresses", rule))
+        for number, address in enumerate(endpoint.get("addresses") or ()):
+            kind = obj.get("addressType", "")
+            if kind in ("IPv4", "IPv6") and family_of(address) != kind:
+                where = f"endpoints[{index}].addresses[{number}]"
+                causes.append(invalid(where, address, f"must be an {kind} address"))
     return causes
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
+from kubecore.values.addresses import family_of
 from kubecore.values.invalid import (
     Cause,
     duplicate,
@@ -170,17 +170,27 @@ def _check_addresses(service: Object) -> list[Cause]:
 
 
 def _check_address(text: str, field: str) -> list[Cause]:
-    if _is_address(text):
+    if family_of(text):
         return []
     return [invalid(field, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+def check_endpoints(endpoints: Object) -> list[Cause]:
+    """Return what is wrong with decoded Endpoints."""
+    causes: list[Cause] = []
+    for index, subset in enumerate(endpoints.get("subsets") or []):
+        field = f"subsets[{index}]"
+        for key in ("addresses", "notReadyAddresses"):
+            for number, address in enumerate(subset.get(key) or []):
+                causes += _check_address(address.get("ip", ""), f"{field}.{key}[{number}].ip")
+        if not (subset.get("addresses") or subset.get("notReadyAddresses")):
+            rule = "must specify `addresses` or `notReadyAddresses`"
+            causes.append(required(field, rule))
+        for number, port in enumerate(subset.get("ports") or []):
+            if not 1 <= port.get("port", 0) <= 65535:
+                where = f"{field}.ports[{number}].port"
+                causes.append(invalid(where, port.get("port", 0), _RANGE))
+    return causes
 
 
 def service_update(service: Object, old: Object) -> list[Cause]:

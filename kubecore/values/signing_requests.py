@@ -50,13 +50,21 @@ _KEY_USAGES = (
 )
 _CA_KEYS = (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)
 
+_UNREADABLE = (
+    *(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion),
+    *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
+
 
 class RequestError(ValueError):
     """The request cannot be read, or its signature is wrong."""
 
 
 class CertificateRequest:
-    """One request, whose signature has been proved. Raises:  RequestError."""
+    """One request, whose signature has been proved. Raises:  RequestError.
+
+    Shapes:  common_name: "" if the subject has none. organizations: the groups that the subject would be in.
+    """
 
     def __init__(self, pem: bytes) -> None:
         if len(pem) > MAX_REQUEST_BYTES:
@@ -67,20 +75,12 @@ class CertificateRequest:
             self.request = x509.load_pem_x509_csr(pem)
             signed = self.request.is_signature_valid
             self._names = _alternative_names(self.request)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as exc:
+            self.common_name = next(iter(self._of_subject(NameOID.COMMON_NAME)), "")
+            self.organizations = self._of_subject(NameOID.ORGANIZATION_NAME)
+        except _UNREADABLE as exc:
             raise RequestError(f"it cannot be read: {exc}") from exc
         if not signed:
             raise RequestError("its signature is wrong")
-
-    @property
-    def common_name(self) -> str:
-        """The subject's name, "" if there is none."""
-        return next(iter(self._of_subject(NameOID.COMMON_NAME)), "")
-
-    @property
-    def organizations(self) -> list[str]:
-        """The groups that the subject would be in."""
-        return self._of_subject(NameOID.ORGANIZATION_NAME)
 
     def problem_for(self, signer: str, usages: Iterable[str]) -> str:
         """Return why one of Kubernetes' own signers does not sign this; "" if it does."""
@@ -218,5 +218,5 @@ def ends_at_s(pem: bytes) -> float | None:
     """Return when the first certificate in `pem` ends, in Unix seconds; None if there is none."""
     try:
         return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
-    except ValueError:
+    except _UNREADABLE:
         return None

@@ -149,17 +149,23 @@ class SpdyServer:
 
     async def serve(self, action):
         wanted = 1 + sum(self.query.get(k) == "1" for k in ("input", "output", "error", "tty"))
-        async with asyncio.TaskGroup() as group:
-            while data := await self.pipe.reader.read(65536):
-                for frame in self.connection.feed(data):
-                    await self._take(frame, action, group)
-                if action != "portForward" and not self.process and len(self.streams) == wanted:
-                    self.process = await start(self.query)
-                    group.create_task(self._outputs())
-            if self.process and self.process.returncode is None:
-                self.process.kill()
-            for writer in self.sockets.values():
-                writer.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                while data := await self.pipe.reader.read(65536):
+                    for frame in self.connection.feed(data):
+                        await self._take(frame, action, group)
+                    if action != "portForward" and not self.process and len(self.streams) == wanted:
+                        self.process = await start(self.query)
+                        group.create_task(self._outputs())
+                self._end()
+        finally:  # also when the client went without a word
+            self._end()
+
+    def _end(self):
+        if self.process and self.process.returncode is None:
+            self.process.kill()
+        for writer in self.sockets.values():
+            writer.close()
 
     async def _take(self, frame, action, group):
         match frame:

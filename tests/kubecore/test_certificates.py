@@ -319,6 +319,35 @@ def test_half_a_key_pair_is_no_authority(settings):
         CertificateSettings(**settings)
 
 
+async def test_an_authority_that_cannot_be_used_leaves_requests_waiting(
+    tmp_path, certificates, caplog
+):
+    key = tmp_path / "other.key"
+    key.write_text("no key")
+    signing = CertificateSettings(str(certificates.authority.pair.cert_file), str(key))
+    broken = Broken(certificates, signing)
+    async with running(broken, tmp_path) as server:
+        admin = await server.client("admin")
+        await admin.post(REQUESTS, request("jo"))
+        await decide(admin, "jo", decision("Approved"))
+        async with asyncio.timeout(20):
+            while "other.key cannot be used" not in caplog.text:
+                await asyncio.sleep(0.02)
+        status, body = await admin.get(f"{REQUESTS}/jo")
+        assert (status, "certificate" in body["status"]) == (200, False)
+
+
+class Broken:
+    """Certificates whose kubecore is told to sign with what cannot."""
+
+    def __init__(self, certificates, signing):
+        self._certificates, self._signing = certificates, signing
+        self.authority, self.client = certificates.authority, certificates.client
+
+    def settings(self, folder):
+        return replace(self._certificates.settings(folder), certificates=self._signing)
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("binary", VERSIONS, ids=[str(v)[-4:] for v in VERSIONS])
 async def test_kubectl_approves_and_denies(server, admin, tmp_path, binary):

@@ -4,6 +4,7 @@ from kubecore.controllers.endpoint_sets import (
     MAX_ADDRESSES,
     backends,
     endpoints_of,
+    mirrored_of,
     selects,
     shrink_pod,
     slices_of,
@@ -139,3 +140,19 @@ def test_endpoints_are_bounded_and_slices_hold_everybody(count):
     slices = slices_of(one, found)
     assert sum(len(s["endpoints"]) for s in slices) == count
     assert max(len(s["endpoints"]) for s in slices) <= 100
+
+
+def test_somebodys_own_endpoints_are_mirrored_unless_they_say_no():
+    subset = {
+        "addresses": [{"ip": "192.0.2.7", "nodeName": "n1"}, {"ip": "2001:db8::7"}],
+        "notReadyAddresses": [{"ip": "192.0.2.8"}],
+        "ports": [{"port": 80}],
+    }
+    own = {"metadata": {"name": "shop", "uid": "u"}, "subsets": [subset]}
+    four, six = mirrored_of(own)
+    assert (four["addressType"], six["addressType"]) == ("IPv4", "IPv6")
+    assert [e["conditions"]["ready"] for e in four["endpoints"]] == [True, False]
+    assert four["endpoints"][0]["nodeName"] == "n1"
+    assert four["ports"] == [{"name": "", "protocol": "TCP", "port": 80}]
+    own["metadata"]["labels"] = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+    assert mirrored_of(own) == []

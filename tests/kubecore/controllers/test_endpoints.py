@@ -89,3 +89,34 @@ async def test_endpoints_of_a_service_without_selector_are_its_owners(admin):
 
     await until(kept, lambda status: status == 200)  # the controller has had its turn
     assert await addresses(admin) == ["192.0.2.7"]
+    # Their slices say the same, as long as there are any.
+    await until(lambda: in_slices(admin), lambda found: found == ["192.0.2.7"])
+    subset["addresses"].append({"ip": "2001:db8::7"})
+    await admin.merge(f"{DEFAULT}/endpoints/shop", {"subsets": [subset]})
+    await until(lambda: in_slices(admin), lambda found: len(found) == 2)
+    _, body = await admin.get(OF_SHOP)
+    assert sorted(one["addressType"] for one in body["items"]) == ["IPv4", "IPv6"]
+    await admin.delete(f"{DEFAULT}/endpoints/shop")
+    await until(lambda: in_slices(admin), lambda found: found == [])
+
+
+async def test_addresses_that_are_none_stop_nobody(server, admin):
+    spec = {"selector": {"app": "shop"}, "ports": [{"port": 80}]}
+    await admin.post(f"{DEFAULT}/services", {"metadata": {"name": "shop"}, "spec": spec})
+    await run_pod(admin, "bad", "nowhere")
+    await run_pod(admin, "good", "10.1.0.1")
+    await until(lambda: addresses(admin), lambda found: found == ["10.1.0.1"])
+    subset = {"addresses": [{"ip": "nowhere"}], "ports": [{"port": 0}]}
+    body = {"metadata": {"name": "own"}, "subsets": [subset, {}]}
+    status, answer = await admin.post(f"{DEFAULT}/endpoints", body)
+    assert status == 422
+    for problem in (
+        "must be a valid IP address",
+        "between 1 and 65535",
+        "must specify `addresses`",
+    ):
+        assert problem in answer["message"]
+    endpoint = {"addresses": ["10.1.0.1"]}
+    body = {"metadata": {"name": "own"}, "addressType": "IPv6", "endpoints": [endpoint]}
+    status, answer = await admin.post(SLICES, body)
+    assert (status, "must be an IPv6 address" in answer["message"]) == (422, True)

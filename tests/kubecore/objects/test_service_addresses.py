@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corekit.errors import ConfigError
-from kubecore.objects.service_addresses import _pick, carry_addresses
+from kubecore.errors import ApiStatusError
+from kubecore.kinds.registry import Registry
+from kubecore.objects.service_addresses import ServiceAddresses, _pick, carry_addresses
+from kubecore.schema.checking import check
 from kubecore.settings import ServiceSettings
+from kubecore.storage.store import Store
 
 pytestmark = pytest.mark.timeout(30)
 SERVICES = "/api/v1/namespaces/default/services"
@@ -188,6 +192,29 @@ def test_settings_that_are_no_range_are_named(settings):
     (key,) = settings
     with pytest.raises(ConfigError, match=f"services.{key}"):
         ServiceSettings(**settings)
+
+
+async def test_a_range_may_be_of_the_other_family_and_ends(tmp_path):
+    resource = Registry().find("", "v1", "services")
+    async with Store(tmp_path / "kube.db") as store:
+        running = asyncio.create_task(store.run())
+        for text, count in (("fd00:10:96::/124", 14), ("10.96.0.0/28", 13)):
+            network = ipaddress.ip_network(text)
+            addresses = ServiceAddresses(store, network, (30000, 30010))
+            given = set()
+            for number in range(count):
+                body = check(resource, service(f"v{network.version}-{number}")).obj
+                body["metadata"] |= {"namespace": text.replace("/", "-")}
+                addresses.admit(resource, body, None)
+                assert body["spec"]["ipFamilies"] == [f"IPv{network.version}"]
+                given.add(body["spec"]["clusterIP"])
+                await store.put("services", body)
+            assert len(given) == count
+            assert addresses.master not in given
+            full = check(resource, service("full")).obj
+            with pytest.raises(ApiStatusError, match="range is full"):
+                addresses.admit(resource, full, None)
+        running.cancel()
 
 
 @given(st.sets(st.integers(0, 20)), st.integers(0, 10), st.integers(10, 20))

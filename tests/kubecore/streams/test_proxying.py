@@ -122,3 +122,9 @@ def test_headers_of_a_connection_and_rights_are_not_passed_on():
 )
 def test_redirects_within_the_application_stay_below_the_proxy(location, expected):
     assert moved(location, PREFIX, "api:6443", ["10.0.0.1:8080"]) == expected
+
+
+@given(st.text(max_size=60) | st.text("htp:/?#[]@.%19ab", max_size=60))
+def test_any_location_is_turned_or_left(location):
+    turned = moved(location, PREFIX, "api:6443", ["10.0.0.1:8080"])
+    assert turned == location or PREFIX in turned

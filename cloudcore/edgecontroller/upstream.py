@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -39,6 +39,9 @@ URGENT_KINDS = frozenset({"Lease", "Node"})
 # Keys whose refusal was said already. Beyond it some are said twice, which is better than growing.
 MAX_KNOWN_REFUSALS = 4096
 BACKOFF_S = (0.5, 30.0)
+# A request that was sent cannot be taken back: one whose node is lost meanwhile is waited for as long as that, so that
+# what the node says on its next stream is not overtaken by it. A healthy API server answers in a hundredth of it.
+SENT_S = 2.0
 
 
 class _Writer(Protocol):
@@ -123,7 +126,7 @@ class NodeReports:
         try:
             while True:
                 try:
-                    result = await writer.write(node, delta)
+                    result = await _to_its_end(writer.write(node, delta))
                     self._accept(node, delta.key, result)
                     return result
                 except (RefusedError, ValueError, msgspec.DecodeError) as exc:
@@ -158,6 +161,20 @@ class NodeReports:
         )
         fault.failed(why)
         return result
+
+
+async def _to_its_end(write: Coroutine[Any, Any, str]) -> str:
+    """Return what `write` returns; if the caller is cancelled it still has `SENT_S` to end."""
+    task = asyncio.ensure_future(write)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=SENT_S)
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it: its node is gone
+        raise
 
 
 def _may_pass(exc: KubeApiError) -> bool:

@@ -23,6 +23,9 @@ READ_BYTES = 64 << 10
 MAX_PACKET_BYTES = 2 << 20
 # What is kept of a packet that a broker of MQTT 3.1.1, which cannot be told so, sends all the same: refused for its size.
 CUT_BYTES = 512 << 10
+# The library is told that often that the broker lives while messages come: the answer to its ping may be far behind them.
+ALIVE_S = 10.0
+_PINGRESP = b"\xd0\x00"
 _WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -46,8 +49,15 @@ class Wire:
     """A connected socket, as paho wants one. Made on any thread, used on the event loop."""
 
     def __init__(
-        self, sock: socket.socket, peer: Peer, loop: asyncio.AbstractEventLoop, *, modern: bool
+        self,
+        sock: socket.socket,
+        peer: Peer,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        modern: bool,
+        alive_s: float = ALIVE_S,
     ) -> None:
+        self._alive_s, self._told_s = alive_s, loop.time()
         self._socket, self._peer, self._loop, self._modern = sock, peer, loop, modern
         self._library_reads: Callable[[], object] = lambda: None
         self._for_library = bytearray()
@@ -161,6 +171,11 @@ class Wire:
             self._break(str(exc))
             return
         self._for_library += others
+        if others:
+            self._told_s = self._loop.time()
+        elif self._loop.time() - self._told_s >= self._alive_s:
+            self._told_s = self._loop.time()
+            self._for_library += _PINGRESP
         if publishes:
             self._peer.received(publishes)
         if acknowledged:

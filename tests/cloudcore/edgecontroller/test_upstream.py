@@ -6,13 +6,17 @@ import logging
 
 import pytest
 
+from cloudcore.edgecontroller import upstream
 from cloudcore.edgecontroller.nodes import (
     AGENT_LABEL,
     DATABASE_ANNOTATION,
     Endpoint,
     recorded_database,
 )
+from cloudcore.edgecontroller.upstream import NodeReports
+from cloudcore.kube.informer import Informers
 from synccore.messages import Delta, ObjectKey, Op
+from tests.cloudcore.edgecontroller.conftest import FAST
 from tests.cloudcore.edgecontroller.test_controller import named, pod
 from tests.fakes.kubeapi import Fault, until
 
@@ -370,3 +374,48 @@ async def test_a_cancelled_write_ends_at_once(api, cloud):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert cloud.reports._retrying == 0
+
+
+class SlowApi:
+    """The API as a node, whose patches end when the test says so."""
+
+    def __init__(self):
+        self.begun, self.go, self.ended = [], asyncio.Event(), []
+
+    async def patch(self, _path, body, **_):
+        renewed = json.loads(body)["spec"]["renewTime"]
+        self.begun.append(renewed)
+        await self.go.wait()
+        self.ended.append(renewed)
+        return b"{}"
+
+
+async def test_a_write_that_is_under_way_when_its_node_is_lost_does_not_overtake_the_next_one():
+    slow = SlowApi()
+    reports = NodeReports(Informers(slow, FAST), slow)
+    first = asyncio.create_task(reports.write("edge-1", lease(renewTime="1")))
+    await until(lambda: slow.begun == ["1"])
+    first.cancel()
+    second = asyncio.create_task(reports.write("edge-1", lease(renewTime="2")))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert slow.begun == ["1"]
+    slow.go.set()
+    await second
+    assert slow.ended == ["1", "2"]
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_a_write_that_never_ends_holds_up_the_end_of_its_stream_for_a_moment_only(
+    monkeypatch,
+):
+    monkeypatch.setattr(upstream, "SENT_S", 0.05)
+    slow = SlowApi()
+    reports = NodeReports(Informers(slow, FAST), slow)
+    write = asyncio.create_task(reports.write("edge-1", lease(renewTime="1")))
+    await until(lambda: slow.begun == ["1"])
+    write.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await write
+    assert slow.ended == []

@@ -84,6 +84,21 @@ async def test_messages_pass_the_library_by_and_the_rest_reaches_it(linked):
     await until(lambda: library.ended)
 
 
+async def test_messages_are_a_sign_of_life_to_the_library():
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    seen = Seen()
+    wire = Wire(near, seen, asyncio.get_running_loop(), modern=False, alive_s=0)
+    library = Library(wire)
+    wire.start(library)
+    far.send(encode_publishes([("t", b"a")], [1], modern=False))
+    await until(lambda: seen.messages)
+    await until(lambda: library.read)
+    assert library.read == PINGRESP
+    wire.close()
+    far.close()
+
+
 async def test_nothing_is_read_while_it_is_paused(linked):
     wire, far, seen, _ = linked
     wire.pause()

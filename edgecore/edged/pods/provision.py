@@ -26,6 +26,8 @@ from edgecore.edged.runtime import (
 )
 from edgecore.edged.spec.podspec import Container, Pod
 from edgecore.edged.spec.refusals import Abilities, Refusal, admission_refusal
+from edgecore.edged.spec.resources import node_limits
+from edgecore.edged.stats.machine import cpu_count
 from edgecore.records import RecordStore, StoredObject
 from edgecore.settings import PodSettings
 from synccore.messages import ObjectKey
@@ -188,12 +190,21 @@ class Provision:
         if root == "none" or self._runtime.name == "process":
             return None
         if driver == "systemd" or (driver == "auto" and features.systemd_cgroups):
-            return slice_cgroups(root, SliceTree())
+            return self._limited(slice_cgroups(root, SliceTree()))
         tree = CgroupTree()
         if problem := tree.problem(root):
             logger.warning("no cgroups for pods, their limits as a whole are not kept: %s", problem)
             return None
-        return file_cgroups(root, tree)
+        return self._limited(file_cgroups(root, tree))
+
+    def _limited(self, cgroups: PodCgroups) -> PodCgroups:
+        """Return `cgroups`, which keep all pods together out of what is reserved."""
+        reserved = (self._settings.system_reserved, self._settings.kube_reserved)
+        try:
+            cgroups.limit_all(node_limits(cpu_count(), self._memory_capacity_bytes, reserved))
+        except OSError as exc:
+            logger.warning("no limit for all pods together: %s", exc)
+        return cgroups
 
     async def _runtime_features(self) -> RuntimeFeatures:
         if self._features is None:

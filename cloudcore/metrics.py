@@ -60,6 +60,16 @@ certificate_until = Gauge(
 )
 watch_restarts = Counter("armadillo_watch_restarts", "Watches started.", ["resource"])
 
+node_requests = Counter(
+    "armadillo_nodeproxy_requests",
+    "Requests to the kubelet's API of nodes, by what was asked for and HTTP status (101: a stream).",
+    ["what", "code"],
+)
+node_streams = Gauge("armadillo_nodeproxy_streams", "Upgraded connections that are open now.")
+node_bytes = Counter(
+    "armadillo_nodeproxy_bytes", "Bytes of answers and streams (up: from the edge).", ["direction"]
+)
+
 _WAY_AND_LANE = ["direction", "lane"]
 frames = Counter(
     "armadillo_sync_frames", "Frames, by direction (up: from the edge).", _WAY_AND_LANE

@@ -52,10 +52,13 @@ programs() {
     for file in /etc/resolv.conf /etc/pip.conf "${PIP_CERT:-/nowhere}"; do
         [ ! -f "$file" ] || install -D -m 644 "$file" "$root$file"
     done
+    trap 'umount -l "$root/dev" "$root/proc" 2>/dev/null || true' EXIT
+    trap 'exit 130' INT TERM
     mount --bind /dev "$root/dev" && mount -t proc proc "$root/proc"
     status=0
     chroot "$root" sh -c 'python3 -m venv /opt/armadillo && /opt/armadillo/bin/pip install -q /src' || status=$?
     umount "$root/dev" "$root/proc"
+    trap - EXIT INT TERM
     [ "$status" -eq 0 ] || fail "pip failed"
     chroot "$root" sh -c 'ln -s /opt/armadillo/bin/cloudcore /opt/armadillo/bin/edgecore \
         /opt/armadillo/bin/armadillo-mapper /usr/local/bin/'
@@ -63,10 +66,11 @@ programs() {
 }
 
 image() {
-    stamp=$(cat deploy/hosttest.sh pyproject.toml setup.py synccore/*.pyx | sha256sum)
+    stamp=$(git ls-files -z deploy/hosttest.sh pyproject.toml setup.py "*.pyx" | xargs -0 cat | sha256sum)
     [ "$(cat "$folder/stamp" 2>/dev/null)" != "$stamp" ] || return 0
     mkdir -p "$folder"
-    rm -rf "$root" "$folder/disk.img" "$folder/key" "$folder/key.pub"
+    umount -l "$root/dev" "$root/proc" 2>/dev/null || true  # of a run that was killed
+    rm -rf --one-file-system "$root" "$folder/disk.img" "$folder/key" "$folder/key.pub"
     [ -f "$folder/root.tar" ] || debian
     mkdir -p "$root" && tar -C "$root" -xf "$folder/root.tar"
     configure
@@ -74,7 +78,7 @@ image() {
     cp "$root"/boot/vmlinuz-* "$folder/vmlinuz"
     cp "$root"/boot/initrd.img-* "$folder/initrd"
     truncate -s 6G "$folder/disk.img" && mke2fs -q -t ext4 -d "$root" "$folder/disk.img"
-    rm -rf "$root"
+    rm -rf --one-file-system "$root"
     printf '%s\n' "$stamp" >"$folder/stamp"
 }
 

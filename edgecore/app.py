@@ -18,6 +18,7 @@ from corekit.lifecycle import Component, run_components
 from edgecore.devicetwin.twins import DeviceTwin
 from edgecore.edged.eviction.manager import EvictionManager
 from edgecore.edged.images.janitor import Janitor
+from edgecore.edged.images.puller import CredentialSource
 from edgecore.edged.kubelet.documents import Documents
 from edgecore.edged.kubelet.server import KubeletServer
 from edgecore.edged.logs.rotator import LogRotator
@@ -79,6 +80,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         allocatable=resources[1],
         uplink=hub,
         node_labels=settings.node.labels,
+        providers=await asyncio.to_thread(credential_providers, settings.pods),
     )
     events = NodeEvents(EventRecorder(node, time.time), store, node)
     stats = node_stats(settings.pods, node, runtime, edged)
@@ -90,6 +92,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
         readings=partial(stats.snapshot, fresh=True),
         sweeper=janitor,
         tell=events.tell,
+        pods_memory=edged.memory_of_pods,
     )
     reporter = NodeReporter(
         settings,
@@ -141,6 +144,19 @@ def device_interfaces(
     from edgecore.dmi.supervisor import MapperProcesses
 
     return [DmiServer(settings.socket, store, twins), MapperProcesses(settings)]
+
+
+def credential_providers(settings: PodSettings) -> CredentialSource | None:
+    """Return the programs that give credentials for registries, None if there are none; blocks. Raises: ConfigError."""
+    if not settings.image_credential_provider_config:
+        return None
+    # Imported late: few nodes have any.
+    from edgecore.edged.images.providerconfig import read_providers
+    from edgecore.edged.images.providers import CredentialProviders
+
+    folder = Path(settings.image_credential_provider_bin_dir)
+    config = Path(settings.image_credential_provider_config)
+    return CredentialProviders(read_providers(config, folder), folder)
 
 
 def node_stats(

@@ -107,6 +107,10 @@ class PodSettings:
     container_log_links: str = "auto"
     serialize_image_pulls: bool = True  # one pull at a time on the node, as upstream
     max_parallel_image_pulls: int = 0  # if not one at a time; 0: no limit
+    # Programs that give credentials for registries: a CredentialProviderConfig (kubelet.config.k8s.io/v1), and the
+    # one folder from which they are run, as kubelet's flags of these names. Empty: there are none.
+    image_credential_provider_config: str = ""
+    image_credential_provider_bin_dir: str = ""
     # Images go, the longest unused first, when their disk is fuller than the high mark, down to the low one;
     # a high mark of 100 switches that off.
     image_gc_high_percent: int = 85
@@ -142,7 +146,8 @@ class PodSettings:
     kube_reserved: dict[str, str] = field(default_factory=dict)
     # Pods are ended when less than this is left, as kubelet's defaults; an amount, or a part of the whole.
     # Signals: memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree,
-    # pid.available. A setting here replaces them all.
+    # pid.available. A setting here replaces them all. allocatableMemory.available, what all pods together may still
+    # use, has the threshold of memory.available if it is not given one.
     eviction_hard: dict[str, str] = field(
         default_factory=lambda: {
             "memory.available": "100Mi",
@@ -173,6 +178,13 @@ class PodSettings:
         require_one_of("pods.runtime", self.runtime, ("auto", "cri", "process"))
         if self.container_log_max_files < 2:
             raise ValueError("pods.container_log_max_files: less than 2")
+        if bool(self.image_credential_provider_config) != bool(
+            self.image_credential_provider_bin_dir
+        ):
+            raise ValueError(
+                "pods.image_credential_provider_config, image_credential_provider_bin_dir: "
+                "one needs the other"
+            )
         low, high = self.image_gc_low_percent, self.image_gc_high_percent
         if not 0 <= low < high <= 100:
             raise ValueError(

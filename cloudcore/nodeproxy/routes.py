@@ -31,6 +31,7 @@ _CONTENT_TYPES = {
     "metrics/resource": "text/plain; version=0.0.4; charset=utf-8",
     "metrics/cadvisor": "text/plain; version=0.0.4; charset=utf-8",
 }
+_ROOMS = frozenset({*_UPGRADED, "containerLogs", *(name.split("/")[0] for name in DOCUMENTS)})
 # Of a path or query that is not too long already.
 MAX_PARAMETERS = 1024
 
@@ -95,6 +96,12 @@ def question(node: str, request: Request) -> Question:
         # Stricter than kubelet, which asks about `get` when a WebSocket client runs a command by GET.
         verb = "create"
     return Question(node, verb, _SUBRESOURCES.get(room, "proxy"))
+
+
+def asked_for(request: Request) -> str:
+    """Return a word for what a request is about, of a few: what a counter may be told apart by."""
+    room = request.path.split("/")[1:2]
+    return room[0] if room and room[0] in _ROOMS else "other"
 
 
 def route(request: Request) -> Plain | Upgraded:

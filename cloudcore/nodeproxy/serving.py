@@ -6,10 +6,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
+from cloudcore import metrics
 from cloudcore.kube.reviews import DeniedError, ReviewError, UnauthenticatedError
 from cloudcore.nodeproxy.access import Access
 from cloudcore.nodeproxy.connection import ClientConnection, ClientGoneError
-from cloudcore.nodeproxy.routes import Plain, Request, RouteError, Upgraded, question, route
+from cloudcore.nodeproxy.routes import (
+    Plain,
+    Request,
+    RouteError,
+    Upgraded,
+    asked_for,
+    question,
+    route,
+)
 from cloudcore.nodeproxy.upgrade import NotUpgradedError, read_answer
 from cloudcore.seams import NodeStreams, StreamRefusedError
 from corekit.bytestream import ByteStream, StreamBrokenError
@@ -52,49 +61,60 @@ class NodeServer:
             wanted = route(request)
             await client.discard_body()
             if isinstance(wanted, Upgraded):
-                await self._upgrade(client, wanted)
+                await self._upgrade(client, wanted, request)
             else:
-                await self._plain(client, wanted, empty=request.method == "HEAD")
-        except UnauthenticatedError:
-            await client.answer(401, "Unauthorized")
-        except DeniedError as exc:
-            await client.answer(403, str(exc))
-        except ReviewError as exc:
-            await client.answer(500, str(exc))
-        except (RouteError, NotUpgradedError) as exc:
-            await client.answer(exc.status, str(exc))
-        except TargetError as exc:
-            await client.answer(400, str(exc))
-        except StreamRefusedError as exc:
-            await client.answer(_STATUSES.get(exc.code, 502), str(exc))
-        except StreamBrokenError as exc:
-            logger.debug("nodeproxy: %s", exc, extra={"node": self._node})
-            await client.answer(502, f"node {self._node}: {exc}")
+                await self._plain(client, wanted, request)
+        except (
+            *(UnauthenticatedError, DeniedError, ReviewError, RouteError, NotUpgradedError),
+            *(TargetError, StreamRefusedError, StreamBrokenError),
+        ) as exc:
+            status, problem = self._refusal(exc)
+            _count(request, status)
+            await client.answer(status, problem)
 
-    async def _plain(self, client: ClientConnection, wanted: Plain, *, empty: bool) -> None:
+    def _refusal(self, exc: Exception) -> tuple[int, str]:
+        match exc:
+            case UnauthenticatedError():
+                return 401, "Unauthorized"
+            case DeniedError():
+                return 403, str(exc)
+            case ReviewError():
+                return 500, str(exc)
+            case RouteError() | NotUpgradedError():
+                return exc.status, str(exc)
+            case TargetError():
+                return 400, str(exc)
+            case StreamRefusedError():
+                return _STATUSES.get(exc.code, 502), str(exc)
+        logger.debug("nodeproxy: %s", exc, extra={"node": self._node})
+        return 502, f"node {self._node}: {exc}"
+
+    async def _plain(self, client: ClientConnection, wanted: Plain, request: Request) -> None:
         stream = await self._open(wanted.target)
         try:
             stream.end()
-            await _first(self._copy(client, wanted, stream, empty=empty), client.gone())
+            await _first(self._copy(client, wanted, stream, request), client.gone())
         finally:
             stream.close()
 
     async def _copy(
-        self, client: ClientConnection, wanted: Plain, stream: ByteStream, *, empty: bool
+        self, client: ClientConnection, wanted: Plain, stream: ByteStream, request: Request
     ) -> None:
-        begun = False
+        begun, empty = False, request.method == "HEAD"
         while True:
             chunk = await stream.read()
             if not begun:  # not before: an error that comes first has a status of its own
+                _count(request, 200)
                 await client.begin(wanted.content_type)
                 begun = True
             if not chunk:
                 break
             if not empty:
+                metrics.node_bytes.labels("up").inc(len(chunk))
                 await client.more(chunk)
         await client.finish()
 
-    async def _upgrade(self, client: ClientConnection, wanted: Upgraded) -> None:
+    async def _upgrade(self, client: ClientConnection, wanted: Upgraded, request: Request) -> None:
         stream = await self._open(wanted.target)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -107,7 +127,9 @@ class NodeServer:
             raise
         try:
             early = await client.switch(headers)
-            await self._pipe(client, stream, early, began)
+            _count(request, 101)
+            with metrics.node_streams.track_inprogress():
+                await self._pipe(client, stream, early, began)
         finally:
             stream.close()
 
@@ -117,6 +139,7 @@ class NodeServer:
         async def up() -> None:
             chunk = early or await client.read()
             while chunk:
+                metrics.node_bytes.labels("down").inc(len(chunk))
                 await stream.write(chunk)
                 chunk = await client.read()
             stream.end()
@@ -125,6 +148,7 @@ class NodeServer:
         async def down() -> None:
             chunk = began or await stream.read()
             while chunk:
+                metrics.node_bytes.labels("up").inc(len(chunk))
                 await client.write(chunk)
                 chunk = await stream.read()
 
@@ -136,6 +160,10 @@ class NodeServer:
 
     async def _open(self, target: Target) -> ByteStream:
         return await self._streams.open_stream(self._node, encode_target(target))
+
+
+def _count(request: Request, status: int) -> None:
+    metrics.node_requests.labels(asked_for(request), str(status)).inc()
 
 
 async def _first(*works: Awaitable[None]) -> None:

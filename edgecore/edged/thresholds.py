@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from corekit.errors import SETTINGS, ConfigError
 from edgecore.edged.spec.quantity import parse_quantity
 
 MEMORY = "memory.available"
+ALLOCATABLE_MEMORY = "allocatableMemory.available"  # of what all pods together may use
 NODEFS, NODEFS_INODES = "nodefs.available", "nodefs.inodesFree"
 IMAGEFS, IMAGEFS_INODES = "imagefs.available", "imagefs.inodesFree"
 PID = "pid.available"
 
 CONDITIONS = {
     MEMORY: "MemoryPressure",
+    ALLOCATABLE_MEMORY: "MemoryPressure",
     NODEFS: "DiskPressure",
     NODEFS_INODES: "DiskPressure",
     IMAGEFS: "DiskPressure",
@@ -25,6 +27,7 @@ CONDITIONS = {
 # The word for what is short, in messages and Events.
 RESOURCES = {
     MEMORY: "memory",
+    ALLOCATABLE_MEMORY: "memory",
     NODEFS: "ephemeral-storage",
     NODEFS_INODES: "inodes",
     IMAGEFS: "ephemeral-storage",
@@ -32,7 +35,7 @@ RESOURCES = {
     PID: "pids",
 }
 # Memory first: it runs out fastest. Then kubelet's order: those that a pod can be blamed for.
-_ORDER = (MEMORY, NODEFS, NODEFS_INODES, IMAGEFS, IMAGEFS_INODES, PID)
+_ORDER = (MEMORY, ALLOCATABLE_MEMORY, NODEFS, NODEFS_INODES, IMAGEFS, IMAGEFS_INODES, PID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,18 @@ def parse_thresholds(
         amount, fraction = _parse(key, signal, str(text).strip())
         if amount or fraction:  # kubelet too: 0 switches a threshold off
             found.append(Threshold(signal, amount, fraction, grace_s))
+    return found
+
+
+def parse_hard_thresholds(key: str, written: Mapping[str, str]) -> list[Threshold]:
+    """Return the hard thresholds of a setting, and the one of all pods' memory, which is the node's if not given.
+
+    Raises:  ConfigError: as `parse_thresholds`.
+    Source:  kubelet adds it where node allocatable is enforced; where it is not, nobody observes the signal.
+    """
+    found = parse_thresholds(key, written)
+    if ALLOCATABLE_MEMORY not in written:
+        found += [replace(t, signal=ALLOCATABLE_MEMORY) for t in found if t.signal == MEMORY]
     return found
 
 

@@ -26,6 +26,7 @@ class Edge:
             "cgroup_root": "none",  # no pod of a fake runtime belongs into this machine's cgroups
         }
         self.settings = PodSettings(**(places | (settings or {})))
+        self.providers = None  # of credentials for registries
         self.allocatable = {"cpu": Decimal(2), "memory": Decimal(2**30)}
 
     @contextlib.asynccontextmanager
@@ -40,6 +41,7 @@ class Edge:
             address=lambda: "192.0.2.7",
             allocatable=self.allocatable,
             uplink=self.uplink,
+            providers=self.providers,
         )
         async with edged:
             task = asyncio.create_task(edged.run())

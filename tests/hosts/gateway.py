@@ -82,7 +82,11 @@ class Gateway:
         )  # fmt: skip
         self.configure()
         self.run("systemctl restart containerd && ctr -n k8s.io images import /root/images.tar")
-        self.run("systemctl daemon-reload && systemctl enable --now edgecore", timeout_s=PATIENCE_S)
+        self.run(
+            "systemctl daemon-reload && systemctl enable --now edgecore"
+            " || { journalctl -u edgecore -n 30 -o cat >&2; false; }",
+            timeout_s=PATIENCE_S,
+        )
         self.until_ready()
 
     def configure(self, **pods):

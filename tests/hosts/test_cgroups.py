@@ -91,13 +91,16 @@ def test_stats_come_from_the_files_of_version_2(gateway, driver):
     gateway.start("busy", "while :; do :; done", container={"resources": LIMITED})
 
     def measured():
-        text = gateway.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/stats/summary")
-        pods = {p["podRef"]["name"]: p for p in json.loads(text)["pods"]}
-        part = pods.get("busy", {}).get("containers", [{}])[0]
-        return part if part.get("cpu", {}).get("usageNanoCores", 0) > 50_000_000 else None
+        done = gateway.kubectl.run("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/stats/summary")
+        if done.returncode:  # the node has just come back
+            return None
+        pods = {p["podRef"]["name"]: p for p in json.loads(done.stdout)["pods"]}
+        part = (pods.get("busy", {}).get("containers") or [{}])[0]
+        # Its limit is 255 millicores; the first reading has all of the start in it.
+        used = part.get("cpu", {}).get("usageNanoCores", 0)
+        return part if 50_000_000 < used < 400_000_000 else None
 
     part = wait_until("stats of a busy container", measured, PATIENCE_S)
-    assert part["cpu"]["usageNanoCores"] < 400_000_000  # its limit is 255 millicores
     assert 0 < part["memory"]["workingSetBytes"] < 64 * MI
     assert part["memory"]["availableBytes"] < 64 * MI
     gateway.delete("busy")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
+import pytest
+
 from tests.e2e.cluster import wait_until
-from tests.hosts.gateway import NODE, PATIENCE_S
+from tests.hosts.gateway import NODE, PATIENCE_S, SOURCES
 
 COUNT_PODS = "pgrep -fc '^sleep 100000'"
 
@@ -85,3 +89,48 @@ def test_after_a_reboot_without_a_cloud_pods_run_from_the_database_and_local_ima
     )
     assert gateway.kubectl.get("pod", "boots")["spec"]["nodeName"] == NODE
     gateway.delete("boots")
+
+
+@pytest.fixture
+def second_cloudcore(gateway):
+    """cloudcore as a service of a user of its own beside the agent; a replica of the one that runs already."""
+    layout, name = gateway.cloud.layout, socket.gethostname().lower()
+    kubeconfig = (layout.cloudcore / "kubeconfig").read_text().replace("127.0.0.1", name)
+    pki = layout.root / "pki"
+    unit = SOURCES / "deploy/systemd/cloudcore.service"
+    gateway.machine.put(
+        {
+            "/etc/armadillo/kubeconfig": kubeconfig,
+            "/etc/armadillo/cloudcore.yaml": "kube: {kubeconfig: /etc/armadillo/kubeconfig}\n",
+            "/etc/armadillo/pki/cloudcore.crt": (pki / "cloudcore.crt").read_bytes(),
+            "/etc/armadillo/pki/cloudcore.key": (pki / "cloudcore.key").read_bytes(),
+            "/etc/systemd/system/cloudcore.service": unit.read_text(),
+        }
+    )
+    gateway.run("id armadillo || useradd --system --shell /usr/sbin/nologin armadillo")
+    gateway.run(
+        "cd /etc/armadillo && chown root:armadillo kubeconfig pki/cloudcore.key"
+        " && chmod 640 kubeconfig pki/cloudcore.key && systemctl daemon-reload"
+    )
+    yield
+    gateway.run("systemctl stop cloudcore; systemctl disable cloudcore")
+
+
+def test_cloudcore_serves_as_a_service_of_a_user_without_rights(gateway, second_cloudcore):
+    gateway.run("systemctl enable --now cloudcore", timeout_s=PATIENCE_S)
+    assert gateway.run("systemctl is-active cloudcore").strip() == "active"
+    main = gateway.run("systemctl show -P MainPID cloudcore").strip()
+    status = gateway.run(f"cat /proc/{main}/status")
+    assert "CapEff:\t0000000000000000" in status
+    assert "Uid:\t0\t" not in status
+    assert ":10000 " in gateway.run("ss -ltn")
+    gateway.run("systemctl kill -s STOP cloudcore")  # as if its loop hung: the watchdog ends it
+    wait_until(
+        "another cloudcore",
+        lambda: (
+            gateway.run("systemctl show -P MainPID cloudcore").strip() not in (main, "0")
+            and gateway.run("systemctl is-active cloudcore || true").strip() == "active"
+        ),
+        PATIENCE_S,
+    )
+    assert "Watchdog timeout" in gateway.run("journalctl -u cloudcore --no-pager")

@@ -8,6 +8,7 @@ import ssl
 import aiohttp
 import pytest
 import uvloop
+from prometheus_client import REGISTRY
 
 from cloudcore.cloudhub.streams import StreamRefusedError
 from corekit.errors import ConfigError
@@ -369,3 +370,27 @@ async def test_what_a_certificate_or_a_range_cannot_be_is_one_clear_line(tmp_pat
     settings = NodeProxySettings(advertise_address="127.0.0.1", cert_file=str(tmp_path / "no.crt"))
     with pytest.raises(ConfigError, match=r"nodeproxy.cert_file: one of .*no.crt"):
         await NodeProxy(settings, FakeReviews()).__aenter__()
+
+
+def counted(**labels):
+    return REGISTRY.get_sample_value("armadillo_nodeproxy_requests_total", labels) or 0
+
+
+async def test_requests_streams_and_bytes_are_counted_by_few_words(rig, agent):
+    agent.on_exec = echo
+    named = [("containerLogs", "200"), ("exec", "101"), ("pods", "401"), ("other", "404")]
+    before = [counted(what=what, code=code) for what, code in named]
+    up = REGISTRY.get_sample_value("armadillo_nodeproxy_bytes_total", {"direction": "up"})
+    assert (await rig.get(LOGS))[0] == 200
+    assert (await rig.get("/pods", rig.tls()))[0] == 401
+    assert (await rig.get("/nonsense/of/somebody"))[0] == 404
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, ssl=rig.tls(*APISERVER))
+    writer.write(f"POST {EXEC} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n".encode())
+    writer.write(b"Upgrade: SPDY/3.1\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    assert REGISTRY.get_sample_value("armadillo_nodeproxy_streams") == 1
+    writer.transport.abort()
+    await rig.until(lambda: REGISTRY.get_sample_value("armadillo_nodeproxy_streams") == 0)
+    assert [counted(what=what, code=code) for what, code in named] == [n + 1 for n in before]
+    now = REGISTRY.get_sample_value("armadillo_nodeproxy_bytes_total", {"direction": "up"})
+    assert now >= (up or 0) + len("hello\n")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
-from edgecore.edged.cgroups.names import pod_path, pod_slice
+from edgecore.edged.cgroups.names import path_of_all, pod_path, pod_slice, slice_of_all
 from edgecore.edged.cgroups.slices import SliceTree
 from edgecore.edged.cgroups.tree import CgroupTree
 from edgecore.edged.runtime import ContainerLimits
@@ -25,15 +26,25 @@ class Tree(Protocol):
     def pods(self, root: str, /) -> dict[str, str]:
         """Return pod uid -> name of every pod's group."""
 
+    def memory_folder(self, name: str, /) -> Path:
+        """Return where the memory of the group is counted; it need not exist."""
+
 
 class PodCgroups:
     """The cgroups of a node's pods.
 
     Shapes:  root: the setting `pods.cgroup_root`. name: the group of a pod below it, as the runtime wants it named.
+             all_pods: the group that holds them all.
     """
 
-    def __init__(self, root: str, tree: Tree, name: Callable[[Pod, str], str]) -> None:
-        self._root, self._tree, self._name = root, tree, name
+    def __init__(
+        self, root: str, tree: Tree, name: Callable[[Pod, str], str], all_pods: str
+    ) -> None:
+        self._root, self._tree, self._name, self._all_pods = root, tree, name, all_pods
+
+    def limit_all(self, limits: ContainerLimits) -> None:
+        """Keep all pods together within `limits`. Raises: OSError."""
+        self._tree.ensure(self._all_pods, limits, 0)
 
     def parent(self, pod: Pod) -> str:
         """Return the cgroup in which the runtime is to put the containers of `pod`."""
@@ -48,12 +59,17 @@ class PodCgroups:
         if name := self._tree.pods(self._root).get(uid):
             self._tree.remove(name)
 
+    @property
+    def memory_folder(self) -> Path:
+        """Return where the memory of all pods together is counted; it need not exist."""
+        return self._tree.memory_folder(self._all_pods)
+
 
 def file_cgroups(root: str, tree: CgroupTree) -> PodCgroups:
     """Return the driver `cgroupfs`: this agent and the runtime write the files."""
-    return PodCgroups(root, tree, pod_path)
+    return PodCgroups(root, tree, pod_path, path_of_all(root))
 
 
 def slice_cgroups(root: str, tree: SliceTree) -> PodCgroups:
     """Return the driver `systemd`: it keeps the slices, and the runtime asks it for scopes in them."""
-    return PodCgroups(root, tree, pod_slice)
+    return PodCgroups(root, tree, pod_slice, slice_of_all(root))

@@ -15,6 +15,17 @@ def class_name(pod: Pod) -> str:
     return name if name in CLASSES else ""
 
 
+def path_of_all(root: str) -> str:
+    """Return the cgroup of all pods for the driver cgroupfs. Shapes: root: the setting, `/` or a path below it."""
+    return "/" + "/".join(part for part in (*root.split("/"), ROOT) if part)
+
+
+def slice_of_all(root: str) -> str:
+    """Return the slice of all pods for the driver systemd."""
+    parts = (*root.replace("-", "_").split("/"), ROOT)
+    return "-".join(part for part in parts if part) + ".slice"
+
+
 def pod_path(pod: Pod, root: str) -> str:
     """Return the cgroup of `pod` for the driver cgroupfs, such as `/kubepods/burstable/pod<uid>`.
 

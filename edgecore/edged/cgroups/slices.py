@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgecore.edged.cgroups.names import CLASSES, ROOT
+from edgecore.edged.cgroups.names import CLASSES, slice_of_all
 from edgecore.edged.cgroups.tree import MOUNT, class_weight, weight
 from edgecore.edged.runtime import ContainerLimits
 
@@ -67,8 +67,9 @@ class SliceTree:
         self._weigh_class(name)
 
     def remove(self, name: str) -> None:
-        """Stop the slice `name`: it goes, with what a runtime left in it."""
-        if not self._folder(name).exists():
+        """Stop the slice `name`: it goes, with what a runtime left in it; what is in use stays."""
+        folder = self._folder(name)
+        if not folder.exists() or _has_processes(folder):  # systemd would end them
             return
         try:
             self._call("StopUnit", "ss", (name, "replace"))
@@ -77,7 +78,7 @@ class SliceTree:
 
     def pods(self, root: str) -> dict[str, str]:
         """Return pod uid -> slice of every pod below `root`."""
-        prefix = "-".join(part for part in (*root.replace("-", "_").split("/"), ROOT) if part)
+        prefix = slice_of_all(root).removesuffix(".slice")
         found: dict[str, str] = {}
         for level in ("", *CLASSES):
             base = f"{prefix}-{level}" if level else prefix
@@ -86,9 +87,14 @@ class SliceTree:
                 found[uid.replace("_", "-")] = folder.name
         return found
 
+    def memory_folder(self, name: str) -> Path:
+        """Return where the memory of the slice `name` is counted; it need not exist."""
+        relative = self._folder(name).relative_to(self._mount)
+        return (self._mount if self._unified else self._mount.parent / "memory") / relative
+
     def _start(self, name: str, wanted: Sequence[Property]) -> None:
         about: list[Property] = [
-            ("Description", "s", f"containers of the pod in {name}"),
+            ("Description", "s", f"pods: {name}"),
             ("DefaultDependencies", "b", "false"),  # pods outlive the agent, not the machine
             ("MemoryAccounting", "b", "true"),
             ("CPUAccounting", "b", "true"),
@@ -114,14 +120,14 @@ class SliceTree:
     def _limits(self, limits: ContainerLimits, pids: int) -> list[Property]:
         quota_us = NO_LIMIT
         if limits.cpu_quota:
-            # Rounded up, or a container with the whole quota would not fit in.
+            # Rounded up, or a container with the whole quota would not fit in. The period stays systemd's, which is
+            # the kernel's and ours too: versions before 242 know no property for it.
             percent = -(-limits.cpu_quota * 1_000_000 // limits.cpu_period // PERCENT_US)
             quota_us = percent * PERCENT_US
         memory = str(limits.memory_bytes or NO_LIMIT)
         return [
             self._share(limits.cpu_shares),
             ("CPUQuotaPerSecUSec", "t", str(quota_us)),
-            ("CPUQuotaPeriodUSec", "t", str(limits.cpu_period)),
             ("MemoryMax" if self._unified else "MemoryLimit", "t", memory),
             ("TasksMax", "t", str(pids or NO_LIMIT)),
         ]
@@ -145,6 +151,14 @@ class SliceTree:
         return self._mount.joinpath(
             *("-".join(parts[: i + 1]) + ".slice" for i in range(len(parts)))
         )
+
+
+def _has_processes(folder: Path) -> bool:
+    """Return whether anything runs in a cgroup or below it; what goes meanwhile does not."""
+    try:
+        return any(listed.read_text() for listed in folder.rglob("cgroup.procs"))
+    except OSError:
+        return False
 
 
 def _flat(properties: Sequence[Property]) -> list[str]:

@@ -79,6 +79,10 @@ class CgroupTree:
                     found[folder.name.removeprefix("pod")] = f"{base}/{folder.name}"
         return found
 
+    def memory_folder(self, path: str) -> Path:
+        """Return where the memory of the cgroup at `path` is counted; it need not exist."""
+        return (self._mount if self.unified else self._mount / "memory") / path.lstrip("/")
+
     def _hierarchies(self) -> list[Path]:
         """Return where all of them are mounted: a runtime makes cgroups in every one, and leaves the pods' to us."""
         if self.unified:

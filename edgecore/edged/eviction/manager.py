@@ -25,14 +25,17 @@ from edgecore.edged.runtime import RuntimeUnavailableError
 from edgecore.edged.spec.podspec import Pod
 from edgecore.edged.stats.samples import Snapshot
 from edgecore.edged.thresholds import (
+    ALLOCATABLE_MEMORY,
     CONDITIONS,
     RESOURCES,
+    Observation,
     Observations,
     PressureState,
     Threshold,
     due,
     met,
     observe,
+    parse_hard_thresholds,
     parse_thresholds,
 )
 from edgecore.edged.usage import MeteredRuntime
@@ -80,6 +83,7 @@ class EvictionManager:
     """Looks every few seconds; ends at most one pod for the sake of the node, then looks again.
 
     Shapes:  pods: returns the pods that could be ended, by uid. readings: returns a fresh snapshot of all use.
+             pods_memory: returns what is left of the memory of all pods together, None if it has no limit.
     """
 
     name = "eviction"
@@ -93,12 +97,14 @@ class EvictionManager:
         readings: Callable[[], Awaitable[Snapshot]],
         sweeper: Sweeper,
         tell: Tell,
+        pods_memory: Callable[[], Awaitable[Observation | None]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._runtime, self._clock = settings, runtime, clock
+        self._pods_memory = pods_memory
         self._pods, self._readings, self._sweeper, self._tell = pods, readings, sweeper, tell
         self._thresholds = [
-            *parse_thresholds("pods.eviction_hard", settings.eviction_hard),
+            *parse_hard_thresholds("pods.eviction_hard", settings.eviction_hard),
             *parse_thresholds(
                 "pods.eviction_soft", settings.eviction_soft, settings.eviction_soft_grace_s
             ),
@@ -159,11 +165,21 @@ class EvictionManager:
     async def _observe(self) -> Observations:
         if self._image_folder is None:
             try:
-                found = await self._runtime.image_filesystem()
-                self._image_folder = Path(found.path) if found.path else None
+                disk = await self._runtime.image_filesystem()
+                self._image_folder = Path(disk.path) if disk.path else None
             except RuntimeUnavailableError:  # memory and the node's own disk matter all the same
                 self._image_folder = None
-        return await asyncio.to_thread(read_signals, self._node_folder, self._image_folder)
+        found = await asyncio.to_thread(read_signals, self._node_folder, self._image_folder)
+        of_pods = await self._memory_of_pods()
+        return found if of_pods is None else {**found, ALLOCATABLE_MEMORY: of_pods}
+
+    async def _memory_of_pods(self) -> Observation | None:
+        try:
+            return await self._pods_memory() if self._pods_memory is not None else None
+        except (
+            RuntimeUnavailableError
+        ):  # it says where pods' cgroups lie; the rest matters all the same
+            return None
 
     def _note(self, observations: Observations) -> None:
         """Take the observations into the state, and tell who listens what changed."""

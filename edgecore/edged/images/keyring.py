@@ -91,13 +91,29 @@ def full_name(image: str) -> str:
     return f"{host}/{path}{at}{digest}" if at else f"{host}/{path}:{tag or 'latest'}"
 
 
-def _credential(server: str, entry: _Entry) -> Credential:
+def matches(pattern: str, image: str) -> bool:
+    """Return whether `pattern` is for `image`, by kubelet's rule for credential providers.
+
+    Globs stand for (parts of) one label of the host; the port must be the same; the path is a prefix, letter by letter.
+    """
+    wanted_host, prefix = _split_server(pattern)
+    host, path = split_image(image)
+    wanted, _, wanted_port = wanted_host.partition(":")
+    name, _, port = host.partition(":")
+    return wanted_port == port and path.startswith(prefix) and _labels_fit(wanted, name)
+
+
+def _split_server(server: str) -> tuple[str, str]:
+    """Return host and path of what a credential is for."""
     bare = server.partition("://")[2] or server
     host, _, path = bare.partition("/")
-    if host in _HUB_NAMES:
-        host = DOCKER_HUB
     # Docker writes its API's version behind the host: it is no part of an image's name.
-    path = "" if path.strip("/") in ("v1", "v2") else path.strip("/")
+    path = "" if path.strip("/") in ("v1", "v2") else path
+    return DOCKER_HUB if host in _HUB_NAMES else host, path
+
+
+def _credential(server: str, entry: _Entry) -> Credential:
+    host, path = _split_server(server)
     username, password = entry.username, entry.password
     if entry.auth:
         username, password = _decoded(entry.auth) or (username, password)
@@ -107,7 +123,7 @@ def _credential(server: str, entry: _Entry) -> Credential:
         identity_token=entry.identitytoken,
         registry_token=entry.registrytoken,
     )
-    return Credential(host, path, auth)
+    return Credential(host, path.strip("/"), auth)
 
 
 def _decoded(auth: str) -> tuple[str, str] | None:
@@ -126,8 +142,12 @@ def _fits(credential: Credential, host: str, path: str) -> bool:
     name, _, port = host.partition(":")
     if wanted_port and wanted_port != port:
         return False
-    wanted, parts = wanted_host.split("."), name.split(".")
+    return _labels_fit(wanted_host, name)
+
+
+def _labels_fit(pattern: str, name: str) -> bool:
+    wanted, parts = pattern.split("."), name.split(".")
     # A glob stands for one label: `*.example.com` is not for `a.b.example.com`.
     return len(wanted) == len(parts) and all(
-        fnmatch.fnmatchcase(part, pattern) for part, pattern in zip(parts, wanted, strict=True)
+        fnmatch.fnmatchcase(part, glob) for part, glob in zip(parts, wanted, strict=True)
     )

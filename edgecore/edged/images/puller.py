@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 from edgecore.edged.runtime import ContainerRuntime, ContainerStartError, ImageState, RegistryAuth
 
@@ -24,10 +25,18 @@ class Pulled:
     total_s: float
 
 
+class CredentialSource(Protocol):
+    """What the node itself knows of registries, beside the pull secrets of pods."""
+
+    async def auths(self, image: str, /) -> Sequence[RegistryAuth]:
+        """Return what may be tried for `image`, in order; nothing if there is nothing or it cannot be had."""
+
+
 class ImagePuller:
     """Fetches images; how many at once is the node's setting.
 
-    Shapes:  at_once: 0 for no limit.
+    Shapes:  at_once: 0 for no limit. providers: asked within a pull's turn, so that not all pods of a node that
+             boots ask at once; None: there are none.
     """
 
     def __init__(
@@ -35,13 +44,15 @@ class ImagePuller:
         runtime: ContainerRuntime,
         at_once: int,
         clock: Callable[[], float] = time.monotonic,
+        providers: CredentialSource | None = None,
     ) -> None:
-        self._runtime, self._clock = runtime, clock
+        self._runtime, self._clock, self._providers = runtime, clock, providers
         self._turns = asyncio.Semaphore(at_once) if at_once else None
 
     async def pull(self, reference: str, auths: Sequence[RegistryAuth]) -> Pulled:
-        """Fetch `reference`; the first of `auths` that is let in does it, without any it is anonymous.
+        """Fetch `reference`; the first that is let in of `auths`, then of the node's own, does it.
 
+        Without any it is anonymous.
         Raises:  ContainerStartError: InvalidImageName, ErrImagePull, RegistryUnavailable,
                  SignatureValidationFailed.
         """
@@ -50,7 +61,9 @@ class ImagePuller:
             if self._turns is not None:
                 await stack.enter_async_context(self._turns)
             begun_s = self._clock()
-            image = await self._try_all(reference, auths)
+            if self._providers is not None:
+                auths = [*auths, *await self._providers.auths(reference)]
+            image = await self._try_all(reference, list(dict.fromkeys(auths)))
             ended_s = self._clock()
         return Pulled(image, ended_s - begun_s, ended_s - asked_s)
 

@@ -24,7 +24,7 @@ from corekit.logs import RepeatedFault
 from edgecore.edged.admission.book import AdmissionBook
 from edgecore.edged.admission.demands import Demands
 from edgecore.edged.admission.preemption import PREEMPTED_MESSAGE, PREEMPTED_REASON
-from edgecore.edged.images.puller import ImagePuller
+from edgecore.edged.images.puller import CredentialSource, ImagePuller
 from edgecore.edged.machine.memory import PodMemory
 from edgecore.edged.node import machineinfo
 from edgecore.edged.pods.events import EventRecorder
@@ -36,6 +36,7 @@ from edgecore.edged.pods.staticpods import StaticFolder, StaticTurns
 from edgecore.edged.pods.worker import PodWorker
 from edgecore.edged.probes.prober import Prober
 from edgecore.edged.runtime import ContainerRuntime, RuntimeUnavailableError, SandboxState
+from edgecore.edged.thresholds import Observation
 from edgecore.edged.volumes.claims import CLAIM, VOLUME
 from edgecore.edged.volumes.tokens import TokenManager
 from edgecore.records import Commit, RecordStore, StoredObject, Uplink
@@ -74,6 +75,7 @@ class Edged:
         allocatable: Mapping[str, Decimal] | None = None,
         uplink: Uplink | None = None,
         node_labels: Mapping[str, str] | None = None,
+        providers: CredentialSource | None = None,
     ) -> None:
         self._store, self._runtime, self._clock, self._uplink = store, runtime, clock, uplink
         self.admission = AdmissionBook(node_name, self._make_room)
@@ -97,7 +99,9 @@ class Edged:
             prober=Prober(runtime),
             admission=self.admission,
             puller=ImagePuller(
-                runtime, 1 if settings.serialize_image_pulls else settings.max_parallel_image_pulls
+                runtime,
+                1 if settings.serialize_image_pulls else settings.max_parallel_image_pulls,
+                providers=providers,
             ),
             tokens=TokenManager(store, uplink, clock),
             node_facts=NodeFactsKeeper(store, uplink, self.admission, clock),
@@ -343,6 +347,13 @@ class Edged:
         """Return the names of the images of all pods here that have not ended."""
         pods = [w.pod for w in self._workers.values() if w.pod is not None and not w.has_ended]
         return {c.image for pod in pods for c in (*pod.spec.init_containers, *pod.spec.containers)}
+
+    async def memory_of_pods(self) -> Observation | None:
+        """Return what is left of the memory of all pods together, None if it has no limit here.
+
+        Raises:  RuntimeUnavailableError.
+        """
+        return await self._site.provision.memory_of_pods()
 
     def claims(self) -> dict[tuple[str, str], str]:
         """Return (pod uid, volume name) -> name of the claim behind it."""

@@ -26,6 +26,10 @@ from edgecore.edged.runtime import (
 )
 from edgecore.edged.spec.podspec import Container, Pod
 from edgecore.edged.spec.refusals import Abilities, Refusal, admission_refusal
+from edgecore.edged.spec.resources import node_limits
+from edgecore.edged.stats.cgroups import read_memory
+from edgecore.edged.stats.machine import cpu_count
+from edgecore.edged.thresholds import Observation
 from edgecore.records import RecordStore, StoredObject
 from edgecore.settings import PodSettings
 from synccore.messages import ObjectKey
@@ -106,6 +110,18 @@ class Provision:
         """Remove the cgroup of a pod of which nothing runs any more."""
         if (cgroups := await self._pod_cgroups()) is not None:
             await asyncio.to_thread(cgroups.remove, uid)
+
+    async def memory_of_pods(self) -> Observation | None:
+        """Return how much memory there is for all pods together, and how much of it is left; None: no limit is kept.
+
+        Raises:  RuntimeUnavailableError.
+        """
+        if (cgroups := await self._pod_cgroups()) is None:
+            return None
+        memory = await asyncio.to_thread(read_memory, cgroups.memory_folder)
+        if memory is None or memory.limit_bytes is None or memory.available_bytes is None:
+            return None
+        return Observation(memory.available_bytes, memory.limit_bytes)
 
     async def service_variables(self, pod: Pod) -> dict[str, str]:
         """Return the variables of the services that `pod` is told of."""
@@ -188,12 +204,21 @@ class Provision:
         if root == "none" or self._runtime.name == "process":
             return None
         if driver == "systemd" or (driver == "auto" and features.systemd_cgroups):
-            return slice_cgroups(root, SliceTree())
+            return self._limited(slice_cgroups(root, SliceTree()))
         tree = CgroupTree()
         if problem := tree.problem(root):
             logger.warning("no cgroups for pods, their limits as a whole are not kept: %s", problem)
             return None
-        return file_cgroups(root, tree)
+        return self._limited(file_cgroups(root, tree))
+
+    def _limited(self, cgroups: PodCgroups) -> PodCgroups:
+        """Return `cgroups`, which keep all pods together out of what is reserved."""
+        reserved = (self._settings.system_reserved, self._settings.kube_reserved)
+        try:
+            cgroups.limit_all(node_limits(cpu_count(), self._memory_capacity_bytes, reserved))
+        except OSError as exc:
+            logger.warning("no limit for all pods together: %s", exc)
+        return cgroups
 
     async def _runtime_features(self) -> RuntimeFeatures:
         if self._features is None:

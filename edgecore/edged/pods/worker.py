@@ -443,8 +443,9 @@ class PodWorker:
             await self._until_ending(self._actor.end(actions, self._pod, ips))
 
     async def _remove_files(self, log_dir: str) -> None:
-        await asyncio.to_thread(self._volumes.remove)
         await self._site.provision.remove_cgroup(self.uid)
+        # The folder last of what lies on the node: while it is there, an agent that starts cleans up after the pod.
+        await asyncio.to_thread(self._volumes.remove)
         await self._site.tokens.forget(self.uid)
         if log_dir:
             await asyncio.to_thread(self._actor.remove_logs, Path(log_dir))

@@ -74,6 +74,19 @@ def pod_limits(pod: Pod) -> ContainerLimits:
     return _limits(total("requests", "cpu"), limit_cpu, limit_memory)
 
 
+def node_limits(
+    cpu_count: int, memory_capacity_bytes: int, reserved: Iterable[Mapping[str, str]]
+) -> ContainerLimits:
+    """Return the cgroup values of all pods of a node together: what it has without what is reserved.
+
+    Memory has no limit if nothing of it is reserved: the machine's own end is the limit then.
+    """
+    amounts = [{name: parse_quantity(part.get(name, 0)) for name in _COUNTED} for part in reserved]
+    cpu, memory = (sum((a[name] for a in amounts), Decimal(0)) for name in _COUNTED)
+    left = max(memory_capacity_bytes - memory, Decimal(1)) if memory else Decimal(0)
+    return _limits(max(cpu_count - cpu, Decimal(0)), Decimal(0), left)
+
+
 def overhead_limits(pod: Pod) -> ContainerLimits:
     """Return what the pod's runtime class adds, as cgroup values; all zero if nothing."""
     overhead = pod.spec.overhead

@@ -56,11 +56,6 @@ class CgroupReader:
         if paths["memory"] == "/":
             return None
         memory = self._root / "memory" / paths["memory"].lstrip("/")
-        stat = _pairs(memory / "memory.stat")
-        usage, limit = (
-            _number(memory / "memory.usage_in_bytes"),
-            stat.get("hierarchical_memory_limit", 0),
-        )
         cpu = self._root / "cpuacct" / paths.get("cpuacct", paths["memory"]).lstrip("/")
         quota = self._root / "cpu" / paths.get("cpu", paths["memory"]).lstrip("/")
         pids = self._root / "pids" / paths.get("pids", paths["memory"]).lstrip("/")
@@ -73,21 +68,13 @@ class CgroupReader:
                 throttled_periods=throttling.get("nr_throttled", 0),
                 throttled_ns=throttling.get("throttled_time", 0),
             ),
-            memory=_memory(
-                usage,
-                inactive_bytes=stat.get("total_inactive_file", 0),
-                rss_bytes=stat.get("total_rss", 0),
-                cache_bytes=stat.get("total_cache", 0),
-                swap_bytes=stat.get("total_swap", 0),
-                faults=(stat.get("total_pgfault", 0), stat.get("total_pgmajfault", 0)),
-                limit_bytes=limit if 0 < limit < _NO_LIMIT else None,
-            ),
+            memory=_memory_v1(memory),
             process_count=_number_or_zero(pids / "pids.current"),
         )
 
     def _read_v2(self, path: str) -> CgroupSample:
         folder = self._root / path.lstrip("/")
-        stat, cpu = _pairs(folder / "memory.stat"), _pairs(folder / "cpu.stat")
+        cpu = _pairs(folder / "cpu.stat")
         return CgroupSample(
             path=path,
             cpu=CpuSample(
@@ -96,17 +83,46 @@ class CgroupReader:
                 throttled_periods=cpu.get("nr_throttled", 0),
                 throttled_ns=cpu.get("throttled_usec", 0) * 1000,
             ),
-            memory=_memory(
-                _number(folder / "memory.current"),
-                inactive_bytes=stat.get("inactive_file", 0),
-                rss_bytes=stat.get("anon", 0),
-                cache_bytes=stat.get("file", 0),
-                swap_bytes=_number_or_zero(folder / "memory.swap.current"),
-                faults=(stat.get("pgfault", 0), stat.get("pgmajfault", 0)),
-                limit_bytes=_number_or_zero(folder / "memory.max") or None,
-            ),
+            memory=_memory_v2(folder),
             process_count=_number_or_zero(folder / "pids.current"),
         )
+
+
+def read_memory(folder: Path) -> MemorySample | None:
+    """Return the memory of the cgroup `folder`, of either version; None if there is none, or nobody counts it."""
+    try:
+        if (folder / "memory.current").exists():
+            return _memory_v2(folder)
+        return _memory_v1(folder)
+    except (OSError, ValueError):
+        return None
+
+
+def _memory_v1(folder: Path) -> MemorySample:
+    stat = _pairs(folder / "memory.stat")
+    limit = stat.get("hierarchical_memory_limit", 0)
+    return _memory(
+        _number(folder / "memory.usage_in_bytes"),
+        inactive_bytes=stat.get("total_inactive_file", 0),
+        rss_bytes=stat.get("total_rss", 0),
+        cache_bytes=stat.get("total_cache", 0),
+        swap_bytes=stat.get("total_swap", 0),
+        faults=(stat.get("total_pgfault", 0), stat.get("total_pgmajfault", 0)),
+        limit_bytes=limit if 0 < limit < _NO_LIMIT else None,
+    )
+
+
+def _memory_v2(folder: Path) -> MemorySample:
+    stat = _pairs(folder / "memory.stat")
+    return _memory(
+        _number(folder / "memory.current"),
+        inactive_bytes=stat.get("inactive_file", 0),
+        rss_bytes=stat.get("anon", 0),
+        cache_bytes=stat.get("file", 0),
+        swap_bytes=_number_or_zero(folder / "memory.swap.current"),
+        faults=(stat.get("pgfault", 0), stat.get("pgmajfault", 0)),
+        limit_bytes=_number_or_zero(folder / "memory.max") or None,
+    )
 
 
 def _memory(

@@ -15,6 +15,7 @@ from edgecore.edged.thresholds import (
     due,
     met,
     observe,
+    parse_hard_thresholds,
     parse_thresholds,
 )
 from edgecore.settings import PodSettings
@@ -38,6 +39,40 @@ def test_an_amount_and_a_part_are_both_thresholds():
         "memory.available": Observation(100 * MIB - 1, 1 << 30),
     }
     assert met([disk, memory], short) == [memory, disk]  # memory is the more urgent
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ({"memory.available": "100Mi"}, [100 * MIB]),
+        ({"memory.available": "10%"}, [20 * MIB]),  # of what pods may use, not of the node's memory
+        ({"memory.available": "100Mi", "allocatableMemory.available": "64Mi"}, [64 * MIB]),
+        ({"memory.available": "100Mi", "allocatableMemory.available": "0"}, []),
+        ({"allocatableMemory.available": "64Mi"}, [64 * MIB]),
+        ({"nodefs.available": "10%"}, []),
+    ],
+)
+def test_the_memory_of_all_pods_has_the_nodes_threshold_or_its_own(written, expected):
+    found = parse_hard_thresholds("pods.eviction_hard", written)
+    own = [t for t in found if t.signal == "allocatableMemory.available"]
+    assert [t.quantity(200 * MIB) for t in own] == expected
+    assert [t for t in found if t not in own] == parse_thresholds(
+        "k", {k: v for k, v in written.items() if k != "allocatableMemory.available"}
+    )
+
+
+def test_too_little_memory_left_for_all_pods_is_pressure_though_the_node_has_enough():
+    hard = parse_hard_thresholds("pods.eviction_hard", {"memory.available": "100Mi"})
+    seen = {
+        "memory.available": Observation(4096 * MIB, 8192 * MIB),
+        "allocatableMemory.available": Observation(100 * MIB - 1, 512 * MIB),
+    }
+    (short,) = met(hard, seen)
+    assert short.signal == "allocatableMemory.available"
+    assert observe(PressureState.calm(), [short], 0.0).conditions(1.0, 300.0) == ("MemoryPressure",)
+    # Where pods have no limit together, nobody observes the signal.
+    del seen["allocatableMemory.available"]
+    assert met(hard, seen) == []
 
 
 def test_zero_switches_a_threshold_off():

@@ -40,7 +40,7 @@ async def watched(edge, janitor=NoSweeping, clock=time.time):
         sweeper = janitor(settings, runtime, wanted=edged.images_wanted, tell=events.tell)
         manager = EvictionManager(
             settings, runtime, pods=edged.active, readings=stats.snapshot,
-            sweeper=sweeper, tell=events.tell, clock=clock,
+            sweeper=sweeper, tell=events.tell, pods_memory=edged.memory_of_pods, clock=clock,
         )  # fmt: skip
         manager.on_change(edged.admission.know_pressures)
         async with running_tasks(manager.run()):

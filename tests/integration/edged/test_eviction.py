@@ -6,11 +6,14 @@ import contextlib
 import dataclasses
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from edgecore.edged.node.conditions import node_conditions
+from edgecore.edged.node.machineinfo import memory_capacity_bytes
 from tests.integration.edged.evicting import LISTEN, evicted, gone, pod, watched, write
+from tests.integration.edged.onenode import GROUP, remove_cgroup
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.containerd]
 QUICK = {
@@ -215,6 +218,39 @@ async def test_under_memory_pressure_pods_go_in_order_and_no_best_effort_pod_com
             "Pod was rejected: The node had condition: [MemoryPressure]. "
         )
         await edge.drop("Pod", "late", "u-6")
+
+
+async def test_when_all_pods_use_what_they_may_one_goes_though_the_node_has_memory_left(cri_edge):
+    edge, ours = cri_edge, 96 << 20
+    reserved = {"memory": str(memory_capacity_bytes() - ours)}
+    edge.settings = dataclasses.replace(
+        edge.settings,
+        **QUICK,
+        cgroup_root=GROUP,
+        kube_reserved=reserved,
+        eviction_hard={"memory.available": "48Mi"},
+    )
+    memory = Path("/sys/fs/cgroup/memory" + GROUP, "kubepods/memory.limit_in_bytes")
+    try:
+        async with watched(edge) as manager:
+            await edge.put("Pod", pod("modest", "u-1", "true"))
+            await edge.until(lambda: edge.phase("modest") == "Running", 30)
+            if memory.parent.exists():  # of cgroup version 1
+                assert int(memory.read_text()) == ours
+            assert manager.conditions == ()
+            await edge.put("Pod", pod("hog", "u-2", write(60), medium="Memory", wait=LISTEN))
+            await edge.until(lambda: edge.phase("hog") == "Failed", 60)
+            message = edge.status("hog")["message"]
+            assert message.startswith(
+                "The node was low on resource: memory. Threshold quantity: 48Mi, available: "
+            )
+            assert ("Warning", "Evicted", message) in edge.events()
+            await edge.until(lambda: manager.conditions == (), 30)
+            assert edge.phase("modest") == "Running"
+            await gone(edge, modest="u-1", hog="u-2")
+    finally:
+        for controller in Path("/sys/fs/cgroup").iterdir():
+            remove_cgroup(controller / GROUP.lstrip("/"))
 
 
 async def test_under_pid_pressure_the_less_important_go_first_those_with_most_processes_before(

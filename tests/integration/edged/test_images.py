@@ -1,11 +1,15 @@
-"""Pulls by containerd from a registry that the test serves: policies, pull secrets, errors by their names."""
+"""Pulls by containerd from a registry that the test serves: policies, credentials, errors by their names."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 
 import pytest
 
+from edgecore.app import credential_providers
+from tests.fakes.credentials import config, provider, put_program, response
 from tests.fakes.pods import container, pod_object
 from tests.fakes.registry import FakeRegistry, pull_secret
 
@@ -70,6 +74,44 @@ async def test_a_pull_secret_opens_a_private_repository(edge, registry, old_form
     async with edge.running():
         await edge.put("Pod", pod(image, imagePullSecrets=[{"name": "wrong"}, {"name": "good"}]))
         await edge.until(lambda: edge.phase() == "Running", 60)
+
+
+async def test_a_program_of_the_node_opens_a_private_repository(edge, registry, tmp_path):
+    image = registry.put("secret/app")
+    registry.passwords["secret/app"] = ("robot", "s3cret")
+    folder, asked, config_file = tmp_path / "bin", tmp_path / "asked", tmp_path / "providers.yaml"
+    folder.mkdir()
+    put_program(folder, "broken", "exit 1")
+    answer = response(
+        {
+            registry.host: {"username": "robot", "password": "guess"},
+            f"{registry.host}/secret": {"username": "robot", "password": "s3cret"},
+        },
+        cacheKeyType="Registry",
+        cacheDuration="1h",
+    )
+    put_program(folder, "robot", f"cat >> {asked}; cat <<'END'\n{answer.decode()}\nEND")
+    of_here = {"matchImages": [f"127.0.*.1:{registry.host.partition(':')[2]}"]}
+    config_file.write_bytes(config(provider("broken", **of_here), provider("robot", **of_here)))
+    edge.providers = credential_providers(
+        dataclasses.replace(
+            edge.settings,
+            image_credential_provider_config=str(config_file),
+            image_credential_provider_bin_dir=str(folder),
+        )
+    )
+    await edge.put("Secret", pull_secret("wrong", registry.host, "robot", "guess"))
+    async with edge.running():
+        await edge.put("Pod", pod(image, imagePullSecrets=[{"name": "wrong"}]))
+        await edge.until(lambda: edge.phase() == "Running", 60)
+        (question,) = asked.read_text().splitlines()
+        assert json.loads(question)["image"] == f"{registry.host}/secret/app"
+        # What it said is kept: the next pull asks the registry, but not the program.
+        count = len(registry.asked)
+        await edge.put("Pod", pod(image, "Always", name="again", uid="u-2"))
+        await edge.until(lambda: edge.phase("again") == "Running", 60)
+        assert len(registry.asked) > count
+        assert len(asked.read_text().splitlines()) == 1
 
 
 async def test_without_the_secret_it_backs_off_and_says_why(edge, registry):

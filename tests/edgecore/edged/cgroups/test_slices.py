@@ -8,6 +8,7 @@ from edgecore.edged.cgroups.drivers import slice_cgroups
 from edgecore.edged.cgroups.slices import NO_LIMIT, SliceTree
 from edgecore.edged.cgroups.tree import container_settings
 from edgecore.edged.runtime import ContainerLimits
+from edgecore.edged.spec.resources import node_limits
 from tests.fakes.pods import container, make_pod
 
 POD = "kubepods-burstable-pod0f3a_12.slice"
@@ -57,10 +58,9 @@ def test_a_slice_is_started_with_its_limits_and_its_class_weighed(tmp_path):
     tree.ensure(POD, LIMITS, 100)
     (start, name, asked), weighed = systemd.calls
     assert (start, name) == ("StartTransientUnit", POD)
-    assert {n: asked[n] for n in list(asked)[-5:]} == {
+    assert {n: asked[n] for n in list(asked)[-4:]} == {
         "CPUWeight": "20",
         "CPUQuotaPerSecUSec": "260000",  # whole percents, upwards
-        "CPUQuotaPeriodUSec": "100000",
         "MemoryMax": str(64 << 20),
         "TasksMax": "100",
     }
@@ -80,6 +80,13 @@ def test_a_slice_that_is_there_is_given_its_limits_anew(tmp_path):
         assert asked[unlimited] == str(NO_LIMIT)
 
 
+@pytest.mark.parametrize(("unified", "top"), [(True, "."), (False, "memory")], ids=["v2", "v1"])
+def test_the_memory_of_a_slice_is_counted_below_its_controller(tmp_path, unified, top):
+    tree = SliceTree(tmp_path, Systemd(tmp_path, unified=unified))
+    found = tree.memory_folder("edge-kubepods.slice")
+    assert found == tmp_path / top / "edge.slice/edge-kubepods.slice"
+
+
 def test_version_1_has_names_of_its_own(tmp_path):
     systemd = Systemd(tmp_path, unified=False)
     SliceTree(tmp_path, systemd).ensure("kubepods-podx.slice", LIMITS, 0)
@@ -95,11 +102,29 @@ def test_a_pods_slice_is_stopped_by_its_uid_and_one_that_is_gone_is_well_removed
     made = make_pod(uid="0f3a-12", containers=[container()])
     assert cgroups.parent(made) == "edge-kubepods-besteffort-pod0f3a_12.slice"
     cgroups.ensure(made, 0)
+    procs = systemd.folder(cgroups.parent(made)) / "cgroup.procs"
+    procs.write_text("17\n")
+    cgroups.remove("0f3a-12")
+    assert systemd.calls[-1][0] != "StopUnit"  # systemd would end what runs in it
+    procs.write_text("")
     cgroups.remove("0f3a-12")
     assert systemd.calls[-1][:2] == ("StopUnit", cgroups.parent(made))
     count = len(systemd.calls)
     cgroups.remove("other")
     assert len(systemd.calls) == count
+
+
+def test_all_pods_together_are_kept_out_of_what_is_reserved(tmp_path):
+    systemd = Systemd(tmp_path)
+    reserved = ({"memory": "100Mi"}, {"cpu": "500m", "memory": "28Mi"})
+    slice_cgroups("/", SliceTree(tmp_path, systemd)).limit_all(node_limits(4, 1 << 30, reserved))
+    ((_, name, asked),) = systemd.calls
+    assert (name, asked["MemoryMax"]) == ("kubepods.slice", str((1024 - 128) << 20))
+    assert asked["CPUWeight"] == "137"  # of 3.5 cores
+
+
+def test_without_a_reservation_pods_have_all_memory():
+    assert node_limits(2, 1 << 30, ({}, {"cpu": "3"})) == ContainerLimits(cpu_shares=2)
 
 
 def test_what_systemd_refuses_is_told(tmp_path):

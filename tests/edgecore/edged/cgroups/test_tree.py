@@ -82,6 +82,11 @@ def test_version_2_gets_weight_quota_memory_and_pids_and_delegates_from_the_top(
     assert tree.pods("/") == {"1": "kubepods/burstable/pod1"}
 
 
+def test_the_memory_of_a_group_is_counted_below_its_controller_in_version_1(tmp_path):
+    assert CgroupTree(tmp_path).memory_folder("/kubepods") == tmp_path / "memory/kubepods"
+    assert UnifiedTree(tmp_path).memory_folder("/kubepods") == tmp_path / "kubepods"
+
+
 def test_version_2_without_limits_says_max(tmp_path):
     tree = UnifiedTree(tmp_path)
     tree.ensure("/kubepods/burstable/pod1", ContainerLimits(2), 0)

@@ -57,3 +57,14 @@ async def test_a_registry_that_is_down_has_a_word_of_its_own(runtime, monkeypatc
     assert caught.value.message == (
         "image pull failed for a:1 because the registry is unavailable: try later"
     )
+
+
+async def test_the_nodes_own_credentials_are_tried_after_those_of_the_pod_and_each_once(runtime):
+    class Providers:
+        async def auths(self, image):
+            return [RegistryAuth(f"own of {image}"), RegistryAuth("one")]
+
+    puller = ImagePuller(runtime, 1, providers=Providers())
+    with pytest.raises(ContainerStartError):
+        await puller.pull("c:1", [RegistryAuth("one"), RegistryAuth("two")])
+    assert [auth.username for auth in runtime.auths] == ["one", "two", "own of c:1"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgecore.edged.stats.cgroups import CgroupReader
+from edgecore.edged.stats.cgroups import CgroupReader, read_memory
 
 
 @pytest.fixture
@@ -55,6 +55,14 @@ def test_both_versions_of_cgroups_give_the_same_reading(tree, files):
     assert (memory.page_faults, memory.major_page_faults) == (9, 2)
     assert (sample.cpu.periods, sample.cpu.throttled_periods) == (10, 3)
     assert sample.cpu.usage_ns in (123456, 123000)
+
+
+@pytest.mark.parametrize("files", [V1, V2], ids=["v1", "v2"])
+def test_the_memory_of_a_group_is_read_without_a_process_of_it(tree, tmp_path, files):
+    memory = tree(**files).read(7).memory
+    (folder,) = [f.parent for f in tmp_path.rglob("memory.stat")]
+    assert read_memory(folder) == memory
+    assert read_memory(folder / "none") is None
 
 
 def test_a_huge_limit_is_none(tree):

@@ -45,14 +45,21 @@ def revoke(
     names = sorted({name for pod in pods for name in secrets_of(pod)})
     if names:
         typer.echo(f"{node} holds these secrets, change them: {', '.join(names)}")
-    typer.echo(f"its pods and their tokens end with: kubectl delete node {node}")
+    if _is_known(calls, node):
+        typer.echo(f"its pods and their tokens end with: kubectl delete node {node}")
+    else:  # deleted already, or the name is wrong and the gateway still in: only a person can tell
+        typer.echo(f"there is no node {node} in this cluster: is the name right?", err=True)
 
 
 @node_app.command("admit")
 def admit(context: typer.Context, node: Node) -> None:
     """Take back that certificates of NODE are revoked."""
     _check(node)
-    _write(kubectl(context), {node: None})
+    calls = kubectl(context)
+    if node not in _lines(calls):
+        typer.echo(f"{node}: no certificate of it was revoked")
+        return
+    _write(calls, {node: None})
     typer.echo(f"{node}: every certificate of it counts again")
 
 
@@ -81,6 +88,26 @@ def _secrets_in_env(container: dict[str, Any]) -> Iterator[str | None]:
 def _check(node: str) -> None:
     if not _NAME.fullmatch(node):
         fail(f"{node!r} is not a possible name of a node", USAGE)
+
+
+def _is_known(calls: Kubectl, node: str) -> bool:
+    """Return whether the cluster has this Node; yes if it does not say."""
+    try:
+        calls.json("get", "node", node, quiet=True)
+    except KubectlError as exc:
+        return "NotFound" not in exc.said
+    return True
+
+
+def _lines(calls: Kubectl) -> Json:
+    """Return what the ConfigMap holds, by node."""
+    try:
+        found = calls.json("get", "configmap", CONFIG_MAP, "--namespace", NAMESPACE, quiet=True)
+    except KubectlError as exc:
+        if "NotFound" not in exc.said:
+            fail(exc.said, REFUSED)
+        return {}
+    return found.get("data") or {}
 
 
 def _write(calls: Kubectl, lines: dict[str, str | None]) -> None:

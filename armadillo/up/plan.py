@@ -135,7 +135,7 @@ def _write(plan: Plan) -> None:
 
 def _write_node(plan: Plan, name: str, address: str) -> None:
     node = plan.layout.node(name)
-    for folder in (node.pods, node.logs):
+    for folder in (node.pods, node.logs, node.manifests):
         folder.mkdir(parents=True, exist_ok=True)
     choice = configs.NodeChoice(
         broker_port=plan.ports[f"broker-{name}"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -35,10 +36,13 @@ def welcome(plan: Plan) -> str:
 
 
 def _path() -> str:
-    """Return what makes `kubectl edge` known; nothing where it is."""
-    if shutil.which("kubectl-edge"):
+    """Return what makes `kubectl edge` known in another terminal; nothing where it is."""
+    own = Path(sys.executable).parent
+    # `make up` has put our own folder into its PATH, and the other terminal has not.
+    others = [folder for folder in os.get_exec_path() if Path(folder).resolve() != own.resolve()]
+    if shutil.which("kubectl-edge", path=os.pathsep.join(others)):
         return ""
-    return f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    return f" PATH={shlex.quote(str(own))}:$PATH"
 
 
 def _shown(path: Path) -> str:

@@ -95,6 +95,29 @@ def test_the_welcome_says_where_the_plugin_is_if_kubectl_would_not_find_it(plan,
     assert f" PATH={Path(sys.executable).parent}:$PATH" in welcome(plan)
 
 
+def test_the_welcome_does_not_count_on_the_path_that_make_gave_it(plan, monkeypatch):
+    own = Path(sys.executable).parent
+    assert (own / "kubectl-edge").exists()
+    monkeypatch.setenv("PATH", f"{own}:/nonexistent")
+    assert f" PATH={own}:$PATH" in welcome(plan)
+
+
+def test_the_welcome_leaves_the_path_alone_where_the_plugin_is_installed(
+    plan, monkeypatch, tmp_path
+):
+    plugin = tmp_path / "kubectl-edge"
+    plugin.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{tmp_path}")
+    assert " PATH=" not in welcome(plan)
+
+
+def test_every_node_has_its_folder_for_static_pods(plan):
+    nodes = [plan.layout.node(name) for name in plan.nodes]
+    static = [load_settings(node.settings, EdgeSettings).pods.static_dir for node in nodes]
+    assert static == [str(node.manifests) for node in nodes]
+    assert all(node.manifests.is_dir() for node in nodes)
+
+
 def test_the_kubeconfig_says_where_values_are_for_certificates_and_for_tokens(plan):
     cloudcore = load_settings(plan.layout.cloudcore / "cloudcore.yaml", CloudSettings).values
     cluster = yaml.safe_load(plan.kubeconfig.read_text())["clusters"][0]["cluster"]

@@ -155,9 +155,10 @@ def _warnings(text):
 
 def _lease_moves(kubectl):
     lease = ("lease", "edge-1", "-n", "kube-node-lease")
-    before = kubectl.get(*lease)["spec"]["renewTime"]
+    if (before := kubectl.get(*lease)) is None:  # the node is not there yet
+        return False
     time.sleep(1.5)
-    return kubectl.get(*lease)["spec"]["renewTime"] != before
+    return kubectl.get(*lease)["spec"]["renewTime"] != before["spec"]["renewTime"]
 
 
 def test_a_gateway_in_wrong_hands_is_thrown_out_and_let_in_again(parts):
@@ -174,6 +175,18 @@ def test_a_gateway_in_wrong_hands_is_thrown_out_and_let_in_again(parts):
 
     assert _edge(parts, "node", "admit", "edge-1")[0] == 0
     wait_until("it is back", lambda: parts.kubectl.node_ready("edge-1") == "True", 60)
+
+    assert _edge(parts, "node", "revoke", "edge-9")[1].endswith(
+        "there is no node edge-9 in this cluster: is the name right?\n"
+    )
+    assert _edge(parts, "node", "admit", "edge-9") == (
+        0,
+        "edge-9: every certificate of it counts again\n",
+    )
+    assert _edge(parts, "node", "admit", "edge-9") == (
+        0,
+        "edge-9: no certificate of it was revoked\n",
+    )
 
 
 def _edge(parts, *args):

@@ -52,7 +52,7 @@ def down(state: Path, *, purge: bool) -> None:
         count += _remove_containers(layout, console)
         remove_pod_cgroups(pods_of(layout))
         unmount_below(layout.root)
-        console.step(f"removed {count} pod(s)")
+        console.step(f"removed {count} pod(s) of {layout.root}")
         if purge:
             shutil.rmtree(layout.root)
             console.step(f"removed {layout.root}")

@@ -85,7 +85,9 @@ class EdgeController:
         self._history = informers.history
         self._holdings, self._claims = Holdings(), ClaimedVolumes()
         self._records: dict[ObjectKey, Record] = {}
-        self._fetched_at: dict[ObjectKey, str] = {}  # resourceVersion behind a fetched record
+        # What is behind a fetched record: a resourceVersion, and in which history of the API server's data. One that was
+        # restored from a backup gives a version a second time, to another body.
+        self._fetched_at: dict[ObjectKey, tuple[int, str]] = {}
         self._views: dict[str, list[_View]] = {}
         self._agents: set[str] = set()
         self._standings: dict[str, Standing] = {}  # of nodes that are not ready
@@ -423,7 +425,7 @@ class EdgeController:
         if self._held_back.awaits(key):
             return True
         meta = self._metas[key.kind].get(key)
-        if meta is None or self._fetched_at.get(key) == meta.resource_version:
+        if meta is None or self._fetched_at.get(key) == self._at(meta):
             return False
         return any(n in self._agents or n in self._views for n in self._holdings.holders(key))
 
@@ -433,13 +435,16 @@ class EdgeController:
         known = self._held_back.awaits(obj.key) if meta is None else meta.uid == obj.uid
         if not known or not self._holdings.holders(obj.key):
             return
-        self._fetched_at[obj.key] = obj.resource_version
+        self._fetched_at[obj.key] = self._at(obj)
         record = project(FETCHED[obj.key.kind], obj)
         held = self._records.get(obj.key)
         if held is None or held.version != record.version:
             self._set_record(obj.key, record)
         self._bind(obj.key, record.body)
         self._settle(obj.key)  # after its record: the pod that waits for it must come behind it
+
+    def _at(self, obj: KubeObject) -> tuple[int, str]:
+        return self._history.restores, obj.resource_version
 
     def _informers(self) -> list[Informer]:
         small = (self._nodes, self._devices, self._models, self._services, self._classes)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from corekit.errors import SETTINGS, ConfigError
 from corekit.timestamps import parse_rfc3339
 from kubecore.controllers.mirror import Mirror, builtin
+from kubecore.controllers.passes import pass_after_changes
 from kubecore.errors import ApiStatusError
 from kubecore.objects.client import Objects
 from kubecore.settings import CertificateSettings
@@ -30,7 +31,6 @@ Object = dict[str, Any]
 # Upstream's: what is decided or issued is kept for an hour, what waits for a day.
 DONE_S, WAITING_S = 3600.0, 24 * 3600.0
 SWEEP_S = 600.0
-RETRY_S = 1.0
 _APPROVERS = (
     ("selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview."),
     ("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview."),
@@ -82,16 +82,13 @@ class CertificateRequests:
         """Serve until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._requests.run(), name=self.name)
-            failed = False
-            while True:
-                try:
-                    async with asyncio.timeout(RETRY_S if failed else SWEEP_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    logger.debug("looking at certificate requests again")
-                self._wake.clear()
-                if self._requests.synced:
-                    failed = await self._pass()
+            await pass_after_changes(
+                "certificate requests",
+                self._wake,
+                lambda: self._requests.synced,
+                self._pass,
+                idle_s=SWEEP_S,
+            )
 
     async def _pass(self) -> bool:
         """Bring every request one step further; return whether a write failed that may pass later."""

@@ -26,6 +26,7 @@ from kubecore.controllers.endpoint_sets import (
     slices_of,
 )
 from kubecore.controllers.mirror import Mirror, builtin, key_of
+from kubecore.controllers.passes import pass_after_changes
 from kubecore.errors import ApiStatusError
 from kubecore.objects.client import Objects
 
@@ -35,7 +36,6 @@ Object = dict[str, Any]
 Key = tuple[str, str]
 # Pods of one workload change together; one pass serves them.
 SETTLE_S = 0.05
-RETRY_S = 1.0
 _MANAGERS = (MANAGED_BY, MIRRORED_BY)
 
 
@@ -78,17 +78,9 @@ class ServiceEndpoints:
             for mirror in (self._services, self._endpoints, self._slices):
                 group.create_task(mirror.run(), name=self.name)
             group.create_task(self._follow_pods(), name=self.name)
-            failed = False
-            while True:
-                try:
-                    async with asyncio.timeout(RETRY_S if failed else None):
-                        await self._wake.wait()
-                except TimeoutError:
-                    logger.debug("looking at endpoints again after a write that failed")
-                await asyncio.sleep(SETTLE_S)
-                self._wake.clear()
-                if self._is_synced():
-                    failed = await self._pass()
+            await pass_after_changes(
+                "endpoints", self._wake, self._is_synced, self._pass, settle_s=SETTLE_S
+            )
 
     async def _follow_pods(self) -> None:
         await self._needed.wait()

@@ -12,6 +12,7 @@ from corekit.timestamps import rfc3339
 from kubecore.controllers.claims import Volumes
 from kubecore.controllers.event_objects import event_about, record
 from kubecore.controllers.mirror import Mirror, ObjectClient, builtin
+from kubecore.controllers.passes import pass_after_changes
 from kubecore.controllers.placement import NodeLoad, Placed, loads_of, place
 from kubecore.errors import ApiStatusError
 from kubecore.patching.patches import STRATEGIC_PATCH
@@ -21,8 +22,6 @@ logger = logging.getLogger(__name__)
 SCHEDULER = "default-scheduler"
 # Changes come in bursts (a deployment, a node's first report); one pass serves the burst.
 SETTLE_S = 0.02
-# A bind that failed is tried again after this, also when nothing else changes.
-RETRY_S = 1.0
 STORAGE_KINDS = (
     ("", "persistentvolumeclaims"),
     ("", "persistentvolumes"),
@@ -62,25 +61,18 @@ class Scheduler:
             group.create_task(self._nodes.run(), name="scheduler nodes")
             for mirror in self._storage:
                 group.create_task(mirror.run(), name="scheduler volumes")
-            await self._serve()
+            await pass_after_changes(
+                "pods that wait for a node",
+                self._wake,
+                lambda: all(m.synced for m in (self._pods, self._nodes, *self._storage)),
+                self._pass,
+                settle_s=SETTLE_S,
+            )
 
     @property
     def _volumes(self) -> Volumes:
         claims, volumes, classes = (mirror.objects for mirror in self._storage)
         return Volumes(claims, volumes, classes)
-
-    async def _serve(self) -> None:
-        failed = False
-        while True:
-            try:
-                async with asyncio.timeout(RETRY_S if failed else None):
-                    await self._wake.wait()
-            except TimeoutError:
-                logger.debug("trying pods again that could not be bound")
-            await asyncio.sleep(SETTLE_S)
-            self._wake.clear()
-            if all(m.synced for m in (self._pods, self._nodes, *self._storage)):
-                failed = await self._pass()
 
     async def _pass(self) -> bool:
         """Try every pending pod once; return whether a write failed."""

@@ -25,6 +25,7 @@ from kubecore.controllers.claims import (
 )
 from kubecore.controllers.event_objects import event_about, record
 from kubecore.controllers.mirror import Mirror, ObjectClient, builtin, key_of
+from kubecore.controllers.passes import pass_after_changes
 from kubecore.errors import ApiStatusError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,6 @@ VOLUME_FINALIZER = "kubernetes.io/pv-protection"
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 COMPONENT = "persistentvolume-controller"
 SETTLE_S = 0.02
-RETRY_S = 1.0
 MAX_SAID = 4096  # events that were written; beyond it some are written twice
 
 
@@ -67,17 +67,13 @@ class VolumeBinder:
         async with asyncio.TaskGroup() as group:
             for mirror in self._mirrors:
                 group.create_task(mirror.run(), name=self.name)
-            failed = False
-            while True:
-                try:
-                    async with asyncio.timeout(RETRY_S if failed else None):
-                        await self._wake.wait()
-                except TimeoutError:
-                    logger.debug("looking at volumes again after a write that failed")
-                await asyncio.sleep(SETTLE_S)
-                self._wake.clear()
-                if all(mirror.synced for mirror in self._mirrors):
-                    failed = await self._pass()
+            await pass_after_changes(
+                "volumes",
+                self._wake,
+                lambda: all(mirror.synced for mirror in self._mirrors),
+                self._pass,
+                settle_s=SETTLE_S,
+            )
 
     @property
     def _mirrors(self) -> tuple[Mirror, ...]:

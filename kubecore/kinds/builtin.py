@@ -7,7 +7,6 @@ from typing import Any
 from kubecore.kinds.resource import Resource, Subresource
 
 _CORE = "io.k8s.api.core.v1."
-_RBAC = "io.k8s.api.rbac.v1."
 _RBAC_GROUP = "rbac.authorization.k8s.io"
 _PROXY = ("create", "delete", "get", "patch", "update")
 _CRD = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition"
@@ -34,18 +33,6 @@ def _core(
         has_status=has_status,
         subresources=subresources,
         definition=_CORE + kind,
-    )
-
-
-def _rbac(plural: str, kind: str, *, namespaced: bool) -> Resource:
-    return Resource(
-        group=_RBAC_GROUP,
-        version="v1",
-        plural=plural,
-        kind=kind,
-        singular=kind.lower(),
-        namespaced=namespaced,
-        definition=_RBAC + kind,
     )
 
 
@@ -133,10 +120,10 @@ BUILTIN: tuple[Resource, ...] = (
     _other("node.k8s.io", "runtimeclasses", "RuntimeClass", namespaced=False),
     _other("scheduling.k8s.io", "priorityclasses", "PriorityClass", "pc", namespaced=False),
     _other("storage.k8s.io", "storageclasses", "StorageClass", "sc", namespaced=False),
-    _rbac("roles", "Role", namespaced=True),
-    _rbac("rolebindings", "RoleBinding", namespaced=True),
-    _rbac("clusterroles", "ClusterRole", namespaced=False),
-    _rbac("clusterrolebindings", "ClusterRoleBinding", namespaced=False),
+    _other(_RBAC_GROUP, "roles", "Role", namespaced=True),
+    _other(_RBAC_GROUP, "rolebindings", "RoleBinding", namespaced=True),
+    _other(_RBAC_GROUP, "clusterroles", "ClusterRole", namespaced=False),
+    _other(_RBAC_GROUP, "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
     Resource(
         group="apiextensions.k8s.io",
         version="v1",

@@ -101,7 +101,7 @@ class NodeLink:
     def __init__(
         self, node: str, stream: CloudStream, session: CloudSession, hub: Surroundings
     ) -> None:
-        self.node = self._node = node
+        self.node = node
         self._stream, self._session, self._hub = stream, session, hub
         self._sink = hub.fence.guard(hub.sink)
         self._reports = ReportQueue(node, self._sink, self._report_done)
@@ -140,8 +140,8 @@ class NodeLink:
             if self._view is not None:
                 self._view.close()
                 self._view = None
-            if self._hub.registry.leave(self._node, self):
-                self._hub.watcher.left(self._node)
+            if self._hub.registry.leave(self.node, self):
+                self._hub.watcher.left(self.node)
 
     async def open_stream(self, target: str) -> ByteStream:
         """Open a byte stream at the node. Raises: StreamRefusedError; StreamBrokenError: the link was lost."""
@@ -203,21 +203,21 @@ class NodeLink:
                 self._streams.handle(event)
             case Asked():
                 assert self._group is not None
-                self._group.create_task(self._answer(event), name=f"{self._node} answer")
+                self._group.create_task(self._answer(event), name=f"{self.node} answer")
             case SetAside(rejected=rejected):
                 self._hub.counters.set_aside(rejected.key.kind)
                 logger.warning(
                     "cloudhub: node set aside %s: %s",
                     rejected.key,
                     rejected.reason,
-                    extra={"node": self._node, "change": f"{rejected.change_id:x}"},
+                    extra={"node": self.node, "change": f"{rejected.change_id:x}"},
                 )
 
     async def _answer(self, asked: Asked) -> None:
         """Answer one question; the session bounds how many of these run."""
         try:
             async with asyncio.timeout(ASK_DEADLINE_S):
-                status, body = await self._hub.asks.answer(self._node, asked.kind, asked.body)
+                status, body = await self._hub.asks.answer(self.node, asked.kind, asked.body)
         except TimeoutError:
             status, body = TOO_LATE, b"the Kubernetes API did not answer in time"
         self._session.answer(asked.id, status, body)
@@ -227,55 +227,55 @@ class NodeLink:
         if self._samples is None:
             assert self._group is not None
             hub = self._hub
-            self._samples = SampleQueue(self._node, hub.samples, hub.taken, self._reports.release)
-            start_in(self._group, self._samples.run(), f"{self._node} samples")
+            self._samples = SampleQueue(self.node, hub.samples, hub.taken, self._reports.release)
+            start_in(self._group, self._samples.run(), f"{self.node} samples")
         count = self._samples.put(received, self._database_id)
         self._reports.hold(received)
         self._hub.counters.moved(UP, received.lane, 0, count, 0)
 
     async def _join(self, hello: Hello) -> None:
         hub = self._hub
-        if hello.node_name != self._node:
+        if hello.node_name != self.node:
             raise RefusedError(
                 "FORBIDDEN",
-                f"certificate is for node {self._node!r}, not {hello.node_name!r}",
+                f"certificate is for node {self.node!r}, not {hello.node_name!r}",
                 60.0,
             )
         await self._admit(hello)
-        self._sink.join(self._node, hello)
+        self._sink.join(self.node, hello)
         self._database_id = hello.database_id
-        session_id = f"{self._node}-{hello.boot_id[:8]}"
-        self._view = hub.source.open(self._node, self._changed, self._given_up)
+        session_id = f"{self.node}-{hello.boot_id[:8]}"
+        self._view = hub.source.open(self.node, self._changed, self._given_up)
         view = self._view
         in_sync = self._session.accept(view.index, view.read, session_id, hub.next_change_id)
         hub.counters.joined(in_sync=in_sync)
-        if hub.watcher.joined(self._node):
+        if hub.watcher.joined(self.node):
             self._given_up()
         logger.info(
             "cloudhub: node joined, %s",
             "in sync" if in_sync else "comparing inventories",
-            extra={"node": self._node, "session": session_id, "agent": hello.agent_version},
+            extra={"node": self.node, "session": session_id, "agent": hello.agent_version},
         )
 
     async def _admit(self, hello: Hello) -> None:
         hub, now = self._hub, self._hub.clock()
-        if not hub.source.ready(self._node, hello.horizon):
+        if not hub.source.ready(self.node, hello.horizon):
             # Spread as well: all nodes ask at once when cloudcore has just started.
-            retry_after_s = hub.admission.wait_s(self._node, now, at_least_s=NOT_READY_RETRY_S)
+            retry_after_s = hub.admission.wait_s(self.node, now, at_least_s=NOT_READY_RETRY_S)
             raise RefusedError("NOT_READY", "cloudcore is still listing", retry_after_s)
-        wait_s = hub.admission.wait_s(self._node, now)
+        wait_s = hub.admission.wait_s(self.node, now)
         if 0 < wait_s <= min(self._session.heartbeat_s, MAX_TURN_WAIT_S):
             # Soon: it waits where it is. A second TLS handshake would cost more than all that follows.
             await asyncio.sleep(wait_s)
-            wait_s = hub.admission.wait_s(self._node, hub.clock())
+            wait_s = hub.admission.wait_s(self.node, hub.clock())
         if wait_s > 0:
             reason = f"many nodes are coming back, {len(hub.admission)} have a turn"
             raise RefusedError("NOT_NOW", reason, wait_s)
-        hub.registry.admit(self._node, hello.database_id, hello.boot_id, self)
+        hub.registry.admit(self.node, hello.database_id, hello.boot_id, self)
 
     def _changed(self, key: ObjectKey) -> None:
         change_id = self._hub.next_change_id()
-        log_change(logger, "queued", key, change_id, node=self._node)
+        log_change(logger, "queued", key, change_id, node=self.node)
         self._session.changed(key, change_id)
         self._to_send.set()
 
@@ -341,7 +341,7 @@ class NodeLink:
     def _log(self, step: str, sent: Sequence[Sent]) -> None:
         if logger.isEnabledFor(logging.DEBUG):
             for one in sent:
-                log_change(logger, step, one.key, one.change_id, node=self._node)
+                log_change(logger, step, one.key, one.change_id, node=self.node)
 
 
 async def _raise(reason: EdgeError) -> None:

@@ -124,7 +124,7 @@ async def test_a_node_that_pings_and_does_not_read_costs_the_cloud_one_pong(site
         async with raw_edge(site, "edge-9") as call:
             await call.write(hello_of("edge-9").SerializeToString())
             await until(lambda: len(cloud.counters.joins) == 2)
-            (link,) = [link for link in cloud.hub._links if link._node == "edge-9"]
+            (link,) = [link for link in cloud.hub._links if link.node == "edge-9"]
             most, number = 0, 0
             # Until the cloud's write waits for us: what it could say goes into buffers below, and then no further.
             while not link._session.has_outgoing or number < 20_000:

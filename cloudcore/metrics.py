@@ -14,14 +14,12 @@ from aiohttp import web
 from cryptography import x509
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
+from cloudcore.identities import NODE_PREFIX, NODES_GROUP
 from cloudcore.settings import HubSettings, MetricsSettings
 from corekit.errors import SETTINGS, ConfigError
 from synccore.messages import Lane
 
 logger = logging.getLogger(__name__)
-
-# Who has one of these in its certificate is a node.
-NODE_PREFIX, NODE_GROUP = "system:node:", "system:nodes"
 
 # Labels are kinds, verbs and outcomes, never node or object names: those would grow without bound.
 sent_objects = Counter("armadillo_objects_sent", "Deltas sent to nodes.", ["kind", "op"])
@@ -205,7 +203,7 @@ def _until_s(certificate: Path) -> float:
 
 def _is_node(certificate: Mapping[str, Any]) -> bool:
     names = [value for part in certificate.get("subject", ()) for _, value in part]
-    return any(name.startswith(NODE_PREFIX) or name == NODE_GROUP for name in names)
+    return any(name.startswith(NODE_PREFIX) or name == NODES_GROUP for name in names)
 
 
 def _server_tls(hub: HubSettings) -> ssl.SSLContext:

@@ -22,6 +22,7 @@ from cloudcore.cloudhub.fence import DatabaseFence
 from cloudcore.cloudhub.link import NodeLink, Surroundings, end_code, expected_end
 from cloudcore.cloudhub.registry import NodeRegistry
 from cloudcore.cloudhub.samples import TakenBlocks
+from cloudcore.identities import NODE_PREFIX
 from cloudcore.samples import SampleFanout
 from cloudcore.seams import (
     AskSink,
@@ -49,7 +50,6 @@ from synccore.wire import cloud_to_wire, from_wire
 
 logger = logging.getLogger(__name__)
 
-NODE_PREFIX = "system:node:"
 _MAX_MESSAGE_BYTES = MAX_FRAME_BYTES + (64 << 10)
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 # Streams are told to end first; what has not ended by then is cut.

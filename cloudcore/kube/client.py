@@ -12,6 +12,7 @@ from typing import Any, Self
 import aiohttp
 
 from cloudcore import metrics
+from cloudcore.identities import NODE_PREFIX, NODES_GROUP
 from cloudcore.kube.errors import KubeMalformedError, KubeUnreachableError, error_from_reply
 from cloudcore.kube.kubeconfig import KubeEndpoint
 from cloudcore.kube.resources import FULL
@@ -168,8 +169,8 @@ class KubeClient:
             headers["Authorization"] = token
         if node is not None:
             # The node authorizer decides with these what the node may touch, not our own rights.
-            headers["Impersonate-User"] = f"system:node:{node}"
-            headers["Impersonate-Group"] = "system:nodes"
+            headers["Impersonate-User"] = f"{NODE_PREFIX}{node}"
+            headers["Impersonate-Group"] = NODES_GROUP
         return headers
 
     @property

@@ -7,9 +7,8 @@ from typing import Any
 from kubecore.access.authn import User
 from kubecore.access.target import Target
 from kubecore.storage.store import Object, Store
+from kubecore.values.signers import NODE_PREFIX, NODES_GROUP
 
-NODES_GROUP = "system:nodes"
-_USER_PREFIX = "system:node:"
 # Labels below these domains are the cluster's: pods are placed by them, so a node may not give them to itself.
 _CLUSTER_DOMAINS = ("kubernetes.io", "k8s.io")
 _NODE_DOMAINS = ("node.kubernetes.io", "kubelet.kubernetes.io")
@@ -44,8 +43,8 @@ MIRROR = "kubernetes.io/config.mirror"
 
 def node_of(user: User) -> str:
     """Return the name of the node that `user` is; "" if it is none."""
-    if NODES_GROUP in user.groups and user.name.startswith(_USER_PREFIX):
-        return user.name.removeprefix(_USER_PREFIX)
+    if NODES_GROUP in user.groups and user.name.startswith(NODE_PREFIX):
+        return user.name.removeprefix(NODE_PREFIX)
     return ""
 
 
